@@ -1,0 +1,1 @@
+"""What every service needs to speak gRPC: server, interceptors, status mapping, addresses, telemetry."""

@@ -1,0 +1,1 @@
+"""Pure engines the node is built from: bitmaps, histograms, overlap tracking."""

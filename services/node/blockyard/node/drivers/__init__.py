@@ -1,0 +1,1 @@
+"""The catalogue of drivers: a module here is a driver, presence is registration."""

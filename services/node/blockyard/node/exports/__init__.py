@@ -1,0 +1,1 @@
+"""Ways in for guests: the NBD server. Knows the graph only through its users' edges."""

@@ -1,0 +1,1 @@
+"""The live graph of nodes and the one path of every request."""

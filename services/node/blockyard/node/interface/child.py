@@ -1,0 +1,69 @@
+"""What a driver sees of a node below it. Graph edges implement it; tests use small fakes under the same contract.
+
+Rules of the surface:
+1. Offsets and lengths are bytes. Reading past the end gives zeroes; writing past the end grows a growable child.
+2. `*_now` either does all of the work without blocking and returns True, or has had no effect and returns
+   False: then await the method without `_now`. Errors are raised in both.
+3. A buffer handed over belongs to the callee until the call ends; the caller must not change it.
+4. A write has happened for every reader when it returns; it is durable after a later `flush`, or with FUA.
+"""
+
+from typing import Protocol
+
+from blockyard.node.interface.flags import Preallocation
+from blockyard.node.interface.limits import Limits
+from blockyard.node.interface.mapping import Mapping
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Child(Protocol):
+    """A named edge from a driver's node to another node."""
+
+    @property
+    def name(self) -> str:
+        """The edge's name under the parent: `file`, `backing`, `target` ..."""
+        ...
+
+    @property
+    def node_name(self) -> str: ...
+
+    @property
+    def size(self) -> int:
+        """Bytes, as of now."""
+        ...
+
+    @property
+    def read_only(self) -> bool: ...
+
+    @property
+    def limits(self) -> Limits: ...
+
+    @property
+    def filename(self) -> str:
+        """The path of the storage at the bottom, relative to its root; empty if there is none."""
+        ...
+
+    def read_now(self, offset: int, into: memoryview) -> bool: ...
+
+    async def read(self, offset: int, into: memoryview) -> None: ...
+
+    def write_now(self, offset: int, data: Buffer, flags: int = 0) -> bool: ...
+
+    async def write(self, offset: int, data: Buffer, flags: int = 0) -> None: ...
+
+    async def zero(self, offset: int, length: int, flags: int = 0) -> None: ...
+
+    async def discard(self, offset: int, length: int) -> None: ...
+
+    async def flush(self) -> None: ...
+
+    async def truncate(
+        self, size: int, preallocation: Preallocation = Preallocation.OFF, exact: bool = False
+    ) -> None:
+        """Grow or shrink. New bytes read as zeroes. `exact = False` allows a larger result."""
+        ...
+
+    async def map(self, offset: int, length: int) -> Mapping:
+        """Block status of the child's own layer, as its driver answers."""
+        ...

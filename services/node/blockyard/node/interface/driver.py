@@ -1,0 +1,307 @@
+"""The three bases of all drivers, and the abilities a driver may add.
+
+Theory. Layers answer, they do not forward: a format driver says *where* bytes are (`lookup`, `map`) and makes
+room for new ones (`allocate`, `commit`); the request path of the graph moves them. So block status, copy on
+read, streaming and zero detection come with a mapping. A protocol driver moves bytes; a filter passes requests
+on and overrides what it changes.
+
+A driver never sees the graph, another driver or a request's client. It gets its children, its options and a
+`DriverContext`, and it raises errors of the catalogue only.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from collections.abc import Mapping as Dict
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, Self, TypeVar, runtime_checkable
+
+from blockyard.base.clock import Clock
+from blockyard.node.interface.child import Buffer, Child
+from blockyard.node.interface.flags import DiscardMode, Preallocation, Role
+from blockyard.node.interface.limits import Limits
+from blockyard.node.interface.mapping import Allocation, MapKind, Mapping
+from blockyard.node.interface.storage import Storage
+
+Result = TypeVar("Result")
+
+
+class Pool(Protocol):
+    """A bounded executor for system calls that block and for CPU work that releases the GIL."""
+
+    def run(self, work: Callable[..., Result], *args: Any) -> Awaitable[Result]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSlot:
+    """A child that a driver's options may or must name."""
+
+    name: str
+    role: Role
+    required: bool = True
+
+
+@dataclass(slots=True)
+class DriverContext:
+    """What the graph hands to a driver when it opens it."""
+
+    node_name: str
+    read_only: bool
+    children: Dict[str, Child]
+    pool: Pool
+    storage: Storage
+    clock: Clock
+    discard: DiscardMode = DiscardMode.UNMAP
+    report: Callable[[str, Dict[str, str]], None] = field(default=lambda kind, detail: None)
+    """Emit an event of this node (`corrupted`, `dirty-repaired` ...) with details for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackingReference:
+    """A backing file as an image's header names it: a string, not a node."""
+
+    filename: str
+    format: str
+    """Empty if the header does not say."""
+
+
+@dataclass(slots=True)
+class NodeInfo:
+    """What a driver tells of itself beyond size and limits."""
+
+    cluster_size: int = 0
+    subcluster_size: int = 0
+    allocated_bytes: int = -1
+    """Bytes used in the file system; -1 unknown."""
+    is_dirty: bool = False
+    is_corrupt: bool = False
+    encrypted: bool = False
+    vm_state_offset: int = -1
+    variable_length: bool = False
+    has_zero_init: bool = False
+    """A new image of this driver reads as zeroes, so zeroes need not be written to it."""
+    filename: str = ""
+    backing_filename: str = ""
+    backing_format: str = ""
+    specific: Dict[str, str | int | bool] = field(default_factory=dict)
+    """Per-format facts under QEMU's names (ImageInfoSpecific)."""
+
+
+class Driver(ABC):
+    """Common to all. Construction is `await open(...)`; a driver object that exists is usable.
+
+    Class attributes: `name` is QEMU's; `Options` a frozen dataclass whose fields are the driver's own options
+    (children are `children`, not fields); `needs` names the module of an optional library.
+    """
+
+    name: ClassVar[str]
+    Options: ClassVar[type[Any]]
+    children: ClassVar[tuple[ChildSlot, ...]] = ()
+    needs: ClassVar[str] = ""
+
+    size: int
+    """Bytes visible to the parent. A plain attribute: it is read on every request."""
+    limits: Limits
+
+    @classmethod
+    @abstractmethod
+    async def open(cls, options: Any, context: DriverContext) -> Self:
+        """Raises catalogue errors; leaves nothing open behind if it does."""
+
+    async def close(self) -> None:
+        """Write back what is cached and release everything. Called once; never raises for a clean driver."""
+
+    @abstractmethod
+    async def flush(self) -> None:
+        """Everything that was written is on stable storage, metadata included (flush to OS, then to disk)."""
+
+    async def flush_to_os(self) -> None:
+        """Cached metadata goes to the child, without asking it to flush (the seed's flush_to_os)."""
+
+    async def zero(self, offset: int, length: int, flags: int) -> bool:
+        """Make an aligned range read as zeroes without writing buffers; False if that is not possible here."""
+        return False
+
+    async def discard(self, offset: int, length: int) -> None:
+        """Drop an aligned range; best effort. What it reads as afterwards is the driver's choice, stable."""
+        return
+
+    async def info(self) -> NodeInfo:
+        return NodeInfo()
+
+
+class ProtocolDriver(Driver):
+    """Bytes at offsets. `*_now` as in `Child`: True when done without blocking, False with no effect."""
+
+    def read_now(self, offset: int, into: memoryview) -> bool:
+        return False
+
+    @abstractmethod
+    async def read(self, offset: int, into: memoryview) -> None:
+        """Fill `into`; the range lies inside `size`."""
+
+    def write_now(self, offset: int, data: Buffer, flags: int) -> bool:
+        return False
+
+    @abstractmethod
+    async def write(self, offset: int, data: Buffer, flags: int) -> None:
+        """May reach past `size`: then the driver grows, or raises NoSpace if it cannot."""
+
+    async def map(self, offset: int, length: int) -> Mapping:
+        """DATA or ZERO runs (holes); the default knows no holes."""
+        return Mapping(MapKind.DATA, length, None, offset, True)
+
+
+class FormatDriver(Driver):
+    """How guest ranges map onto children. See the module docstring for the division of work."""
+
+    @abstractmethod
+    def lookup(self, offset: int, length: int) -> Mapping | None:
+        """The mapping if the metadata is in memory, else None. Never blocks. `offset` lies inside `size`."""
+
+    @abstractmethod
+    async def map(self, offset: int, length: int) -> Mapping:
+        """As `lookup`, loading metadata as needed."""
+
+    @abstractmethod
+    async def allocate(self, offset: int, length: int, flags: int) -> Allocation:
+        """Reserve room for (a prefix of) the range, starting in the unit that holds `offset`.
+
+        The request path holds a serialising request over the units, so no two allocations of one unit meet.
+        Also used when the present place may not be overwritten. Invisible until `commit`.
+        """
+
+    @abstractmethod
+    async def commit(self, allocation: Allocation) -> None:
+        """The data is in place: readers see it from now on."""
+
+    @abstractmethod
+    async def abandon(self, allocation: Allocation) -> None:
+        """Give the room back; nothing changed for readers."""
+
+    async def read_encoded(self, offset: int, into: memoryview) -> None:
+        """Read inside one ENCODED mapping."""
+        raise AssertionError(f"driver {self.name} gave an ENCODED mapping it cannot read")
+
+    async def write_compressed(self, offset: int, data: Buffer) -> bool:
+        """Store whole allocation units compressed; False if it does not pay or cannot be done: write plainly."""
+        return False
+
+    def backing(self) -> BackingReference | None:
+        """What the header names as backing file, if anything."""
+        return None
+
+
+class FilterDriver(Driver):
+    """Passes everything to its one FILTERED child, named `file`; override what the filter changes."""
+
+    children: ClassVar[tuple[ChildSlot, ...]] = (ChildSlot("file", Role.FILTERED),)
+    file: Child
+
+    @property
+    def size(self) -> int:  # type: ignore[override]
+        return self.file.size
+
+    @property
+    def limits(self) -> Limits:  # type: ignore[override]
+        return self.file.limits
+
+    def read_now(self, offset: int, into: memoryview) -> bool:
+        return self.file.read_now(offset, into)
+
+    async def read(self, offset: int, into: memoryview) -> None:
+        await self.file.read(offset, into)
+
+    def write_now(self, offset: int, data: Buffer, flags: int) -> bool:
+        return self.file.write_now(offset, data, flags)
+
+    async def write(self, offset: int, data: Buffer, flags: int) -> None:
+        await self.file.write(offset, data, flags)
+
+    async def zero(self, offset: int, length: int, flags: int) -> bool:
+        await self.file.zero(offset, length, flags)
+        return True
+
+    async def discard(self, offset: int, length: int) -> None:
+        await self.file.discard(offset, length)
+
+    async def flush(self) -> None:
+        await self.file.flush()
+
+    async def map(self, offset: int, length: int) -> Mapping:
+        return Mapping(MapKind.DATA, length, self.file, offset, True)
+
+
+# --- abilities: asked by isinstance, reported over RPC --------------------------------------------------
+
+
+@runtime_checkable
+class Creatable(Protocol):
+    """Can make a new image. `CreateOptions` is a frozen dataclass with `size` in bytes."""
+
+    CreateOptions: ClassVar[type[Any]]
+
+    @classmethod
+    async def create(cls, options: Any, context: DriverContext) -> None:
+        """Format `context.children["file"]` (format drivers) or make the file (protocol drivers)."""
+        ...
+
+
+@runtime_checkable
+class Resizable(Protocol):
+    """Can change its size."""
+
+    async def truncate(self, size: int, preallocation: Preallocation, exact: bool) -> None: ...
+
+
+@runtime_checkable
+class BackingChangeable(Protocol):
+    """Can rewrite the backing reference in its header, ordered after everything that depends on it."""
+
+    async def change_backing(self, reference: BackingReference | None) -> None:
+        """Mapping metadata is flushed first, then the header, then a flush (design, section 4)."""
+        ...
+
+
+@dataclass(slots=True)
+class CheckReport:
+    """QEMU's ImageCheck: counts after a check, and what a repair fixed."""
+
+    corruptions: int = 0
+    leaks: int = 0
+    check_errors: int = 0
+    corruptions_fixed: int = 0
+    leaks_fixed: int = 0
+    image_end_offset: int = 0
+    total_clusters: int = 0
+    allocated_clusters: int = 0
+    fragmented_clusters: int = 0
+    compressed_clusters: int = 0
+    findings: list[str] = field(default_factory=list)
+    """The first of them in words; bounded by the driver."""
+
+
+@runtime_checkable
+class Checkable(Protocol):
+    """Can compare its metadata with itself."""
+
+    async def check(self, fix_leaks: bool, fix_errors: bool) -> CheckReport: ...
+
+
+@runtime_checkable
+class Emptyable(Protocol):
+    """Can drop all local allocations (the seed's bdrv_make_empty)."""
+
+    async def make_empty(self) -> None: ...
+
+
+@runtime_checkable
+class Copies(Protocol):
+    """A protocol driver whose bytes live in a file descriptor, so that the kernel can copy them."""
+
+    def descriptor(self) -> int:
+        """For copy_file_range between two drivers that have it; -1 if it must not be used (O_DIRECT)."""
+        ...
+
+    def grown(self, end: int) -> None:
+        """Bytes up to `end` were written behind the driver's back by the kernel."""
+        ...

@@ -1,0 +1,34 @@
+"""The door to the file system: paths are resolved beneath storage roots by descriptors, or refused.
+
+Protocol drivers that keep files use it and nothing else to open one. The implementation is
+`blockyard.node.core.storage`'s neighbour in `app`; drivers only know this shape.
+"""
+
+from typing import Protocol
+
+
+class Storage(Protocol):
+    """Opens files beneath the configured roots. No symlink, `..` or race leads outside."""
+
+    def open(self, path: str, flags: int, mode: int = 0o600) -> int:
+        """A descriptor for `path` (relative to the first root, or absolute beneath any root).
+
+        `flags` as for os.open. Raises PathDenied, FileNotFound, FileExists, FileReadOnly or IoError.
+        """
+        ...
+
+    def unlink(self, path: str) -> None:
+        """Remove a file. Raises PathDenied, FileNotFound or IoError."""
+        ...
+
+    def sync_directory(self, path: str) -> None:
+        """Make the creation or renaming of `path` durable."""
+        ...
+
+    def relative_to_image(self, image: str, reference: str) -> str:
+        """The path a header's `reference` means when it stands in `image`: beside it if relative."""
+        ...
+
+    def display(self, path: str) -> str:
+        """The path as it may be shown to clients: relative to its root."""
+        ...

@@ -1,0 +1,1 @@
+"""The node's gRPC face: translates and delegates, about fifteen lines a method."""

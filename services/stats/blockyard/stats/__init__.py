@@ -1,0 +1,1 @@
+"""The stats service: accounts for every request of every node."""
