@@ -1,0 +1,1 @@
+"""What tests share: peers as oracles, real services, images by formula."""
