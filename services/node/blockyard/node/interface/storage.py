@@ -1,7 +1,7 @@
 """The door to the file system: paths are resolved beneath storage roots by descriptors, or refused.
 
 Protocol drivers that keep files use it and nothing else to open one. The implementation is
-`blockyard.node.core.storage`'s neighbour in `app`; drivers only know this shape.
+`blockyard.node.storage.RootedStorage`, built by `app` alone; drivers only know this shape.
 """
 
 from typing import Protocol
