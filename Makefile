@@ -31,10 +31,10 @@ check: $(STAMP) ## Format, lint, types, layers, protos.
 	$(BIN)/buf lint
 
 protos: $(STAMP) ## Generate protos/python from protos/blockyard.
-	$(BIN)/python -m tests.support.generate protos
+	$(BIN)/python protos/generate.py
 
 docs: $(STAMP) ## Print the pages that are made from the code (errors, drivers, job states, limits).
-	$(BIN)/python -m tests.support.generate docs
+	$(BIN)/python docs/generate.py
 
 bench: $(STAMP) ## Measure beside the peers (CASE=name for one); writes bench.json.
 	$(BIN)/python -m tests.bench $(if $(CASE),--case '$(CASE)')

@@ -1,0 +1,289 @@
+import datetime
+
+from blockyard.v1 import types_pb2 as _types_pb2
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Snapshot(_message.Message):
+    __slots__ = ("id", "name", "node_name", "vm_state_bytes", "create_time", "vm_clock", "icount", "size_bytes")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    VM_STATE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    VM_CLOCK_FIELD_NUMBER: _ClassVar[int]
+    ICOUNT_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    name: str
+    node_name: str
+    vm_state_bytes: int
+    create_time: _timestamp_pb2.Timestamp
+    vm_clock: _duration_pb2.Duration
+    icount: int
+    size_bytes: int
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., node_name: _Optional[str] = ..., vm_state_bytes: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., vm_clock: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., icount: _Optional[int] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+
+class CreateSnapshotRequest(_message.Message):
+    __slots__ = ("snapshot",)
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    snapshot: Snapshot
+    def __init__(self, snapshot: _Optional[_Union[Snapshot, _Mapping]] = ...) -> None: ...
+
+class RevertToSnapshotRequest(_message.Message):
+    __slots__ = ("node_name", "snapshot")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    snapshot: str
+    def __init__(self, node_name: _Optional[str] = ..., snapshot: _Optional[str] = ...) -> None: ...
+
+class RevertToSnapshotResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DeleteSnapshotRequest(_message.Message):
+    __slots__ = ("node_name", "id", "name")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    id: str
+    name: str
+    def __init__(self, node_name: _Optional[str] = ..., id: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class ListSnapshotsRequest(_message.Message):
+    __slots__ = ("node_name",)
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    def __init__(self, node_name: _Optional[str] = ...) -> None: ...
+
+class ListSnapshotsResponse(_message.Message):
+    __slots__ = ("snapshots",)
+    SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
+    snapshots: _containers.RepeatedCompositeFieldContainer[Snapshot]
+    def __init__(self, snapshots: _Optional[_Iterable[_Union[Snapshot, _Mapping]]] = ...) -> None: ...
+
+class OpenSnapshotRequest(_message.Message):
+    __slots__ = ("node_name", "snapshot", "new_node_name")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    NEW_NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    snapshot: str
+    new_node_name: str
+    def __init__(self, node_name: _Optional[str] = ..., snapshot: _Optional[str] = ..., new_node_name: _Optional[str] = ...) -> None: ...
+
+class SaveVmStateRequest(_message.Message):
+    __slots__ = ("node_name", "data")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    data: bytes
+    def __init__(self, node_name: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class SaveVmStateResponse(_message.Message):
+    __slots__ = ("written_bytes",)
+    WRITTEN_BYTES_FIELD_NUMBER: _ClassVar[int]
+    written_bytes: int
+    def __init__(self, written_bytes: _Optional[int] = ...) -> None: ...
+
+class LoadVmStateRequest(_message.Message):
+    __slots__ = ("node_name", "snapshot")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    snapshot: str
+    def __init__(self, node_name: _Optional[str] = ..., snapshot: _Optional[str] = ...) -> None: ...
+
+class LoadVmStateResponse(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+
+class CreateAttachmentRequest(_message.Message):
+    __slots__ = ("attachment",)
+    ATTACHMENT_FIELD_NUMBER: _ClassVar[int]
+    attachment: _types_pb2.Attachment
+    def __init__(self, attachment: _Optional[_Union[_types_pb2.Attachment, _Mapping]] = ...) -> None: ...
+
+class GetAttachmentRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ListAttachmentsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListAttachmentsResponse(_message.Message):
+    __slots__ = ("attachments",)
+    ATTACHMENTS_FIELD_NUMBER: _ClassVar[int]
+    attachments: _containers.RepeatedCompositeFieldContainer[_types_pb2.Attachment]
+    def __init__(self, attachments: _Optional[_Iterable[_Union[_types_pb2.Attachment, _Mapping]]] = ...) -> None: ...
+
+class UpdateAttachmentRequest(_message.Message):
+    __slots__ = ("attachment",)
+    ATTACHMENT_FIELD_NUMBER: _ClassVar[int]
+    attachment: _types_pb2.Attachment
+    def __init__(self, attachment: _Optional[_Union[_types_pb2.Attachment, _Mapping]] = ...) -> None: ...
+
+class DeleteAttachmentRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class DeleteAttachmentResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ChangeMediumRequest(_message.Message):
+    __slots__ = ("name", "action", "node_name", "force")
+    class Action(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        ACTION_UNSPECIFIED: _ClassVar[ChangeMediumRequest.Action]
+        ACTION_OPEN_TRAY: _ClassVar[ChangeMediumRequest.Action]
+        ACTION_CLOSE_TRAY: _ClassVar[ChangeMediumRequest.Action]
+        ACTION_INSERT: _ClassVar[ChangeMediumRequest.Action]
+        ACTION_REMOVE: _ClassVar[ChangeMediumRequest.Action]
+        ACTION_CHANGE: _ClassVar[ChangeMediumRequest.Action]
+        ACTION_LOCK: _ClassVar[ChangeMediumRequest.Action]
+        ACTION_UNLOCK: _ClassVar[ChangeMediumRequest.Action]
+    ACTION_UNSPECIFIED: ChangeMediumRequest.Action
+    ACTION_OPEN_TRAY: ChangeMediumRequest.Action
+    ACTION_CLOSE_TRAY: ChangeMediumRequest.Action
+    ACTION_INSERT: ChangeMediumRequest.Action
+    ACTION_REMOVE: ChangeMediumRequest.Action
+    ACTION_CHANGE: ChangeMediumRequest.Action
+    ACTION_LOCK: ChangeMediumRequest.Action
+    ACTION_UNLOCK: ChangeMediumRequest.Action
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    action: ChangeMediumRequest.Action
+    node_name: str
+    force: bool
+    def __init__(self, name: _Optional[str] = ..., action: _Optional[_Union[ChangeMediumRequest.Action, str]] = ..., node_name: _Optional[str] = ..., force: _Optional[bool] = ...) -> None: ...
+
+class ResetIoStatusRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ThrottleLimit(_message.Message):
+    __slots__ = ("avg", "max", "burst_length")
+    AVG_FIELD_NUMBER: _ClassVar[int]
+    MAX_FIELD_NUMBER: _ClassVar[int]
+    BURST_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    avg: int
+    max: int
+    burst_length: _duration_pb2.Duration
+    def __init__(self, avg: _Optional[int] = ..., max: _Optional[int] = ..., burst_length: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class ThrottleGroup(_message.Message):
+    __slots__ = ("name", "iops_total", "iops_read", "iops_write", "bps_total", "bps_read", "bps_write", "iops_size_bytes", "node_names")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    IOPS_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    IOPS_READ_FIELD_NUMBER: _ClassVar[int]
+    IOPS_WRITE_FIELD_NUMBER: _ClassVar[int]
+    BPS_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    BPS_READ_FIELD_NUMBER: _ClassVar[int]
+    BPS_WRITE_FIELD_NUMBER: _ClassVar[int]
+    IOPS_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    NODE_NAMES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    iops_total: ThrottleLimit
+    iops_read: ThrottleLimit
+    iops_write: ThrottleLimit
+    bps_total: ThrottleLimit
+    bps_read: ThrottleLimit
+    bps_write: ThrottleLimit
+    iops_size_bytes: int
+    node_names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., iops_total: _Optional[_Union[ThrottleLimit, _Mapping]] = ..., iops_read: _Optional[_Union[ThrottleLimit, _Mapping]] = ..., iops_write: _Optional[_Union[ThrottleLimit, _Mapping]] = ..., bps_total: _Optional[_Union[ThrottleLimit, _Mapping]] = ..., bps_read: _Optional[_Union[ThrottleLimit, _Mapping]] = ..., bps_write: _Optional[_Union[ThrottleLimit, _Mapping]] = ..., iops_size_bytes: _Optional[int] = ..., node_names: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class CreateThrottleGroupRequest(_message.Message):
+    __slots__ = ("group",)
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    group: ThrottleGroup
+    def __init__(self, group: _Optional[_Union[ThrottleGroup, _Mapping]] = ...) -> None: ...
+
+class GetThrottleGroupRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ListThrottleGroupsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListThrottleGroupsResponse(_message.Message):
+    __slots__ = ("groups",)
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    groups: _containers.RepeatedCompositeFieldContainer[ThrottleGroup]
+    def __init__(self, groups: _Optional[_Iterable[_Union[ThrottleGroup, _Mapping]]] = ...) -> None: ...
+
+class UpdateThrottleGroupRequest(_message.Message):
+    __slots__ = ("group",)
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    group: ThrottleGroup
+    def __init__(self, group: _Optional[_Union[ThrottleGroup, _Mapping]] = ...) -> None: ...
+
+class DeleteThrottleGroupRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class DeleteThrottleGroupResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Secret(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class CreateSecretRequest(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: bytes
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
+
+class ListSecretsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListSecretsResponse(_message.Message):
+    __slots__ = ("secrets",)
+    SECRETS_FIELD_NUMBER: _ClassVar[int]
+    secrets: _containers.RepeatedCompositeFieldContainer[Secret]
+    def __init__(self, secrets: _Optional[_Iterable[_Union[Secret, _Mapping]]] = ...) -> None: ...
+
+class DeleteSecretRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class DeleteSecretResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

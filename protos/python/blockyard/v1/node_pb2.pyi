@@ -1,0 +1,637 @@
+import datetime
+
+from blockyard.v1 import drivers_pb2 as _drivers_pb2
+from blockyard.v1 import types_pb2 as _types_pb2
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class NodeView(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    NODE_VIEW_UNSPECIFIED: _ClassVar[NodeView]
+    NODE_VIEW_BASIC: _ClassVar[NodeView]
+    NODE_VIEW_FULL: _ClassVar[NodeView]
+NODE_VIEW_UNSPECIFIED: NodeView
+NODE_VIEW_BASIC: NodeView
+NODE_VIEW_FULL: NodeView
+
+class CreateImageRequest(_message.Message):
+    __slots__ = ("filename", "size_bytes", "raw", "qcow2", "generic", "overwrite", "request_id", "validate_only")
+    FILENAME_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RAW_FIELD_NUMBER: _ClassVar[int]
+    QCOW2_FIELD_NUMBER: _ClassVar[int]
+    GENERIC_FIELD_NUMBER: _ClassVar[int]
+    OVERWRITE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    filename: str
+    size_bytes: int
+    raw: _drivers_pb2.RawCreateOptions
+    qcow2: _drivers_pb2.Qcow2CreateOptions
+    generic: _drivers_pb2.GenericOptions
+    overwrite: bool
+    request_id: str
+    validate_only: bool
+    def __init__(self, filename: _Optional[str] = ..., size_bytes: _Optional[int] = ..., raw: _Optional[_Union[_drivers_pb2.RawCreateOptions, _Mapping]] = ..., qcow2: _Optional[_Union[_drivers_pb2.Qcow2CreateOptions, _Mapping]] = ..., generic: _Optional[_Union[_drivers_pb2.GenericOptions, _Mapping]] = ..., overwrite: _Optional[bool] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+
+class CreateImageResponse(_message.Message):
+    __slots__ = ("image",)
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    image: ImageInfo
+    def __init__(self, image: _Optional[_Union[ImageInfo, _Mapping]] = ...) -> None: ...
+
+class ImageInfo(_message.Message):
+    __slots__ = ("filename", "format", "size_bytes", "allocated_bytes", "cluster_size_bytes", "backing_file", "backing_format", "dirty", "corrupt", "encrypted", "format_specific")
+    class FormatSpecificEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _types_pb2.OptionValue
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_types_pb2.OptionValue, _Mapping]] = ...) -> None: ...
+    FILENAME_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ALLOCATED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BACKING_FILE_FIELD_NUMBER: _ClassVar[int]
+    BACKING_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    DIRTY_FIELD_NUMBER: _ClassVar[int]
+    CORRUPT_FIELD_NUMBER: _ClassVar[int]
+    ENCRYPTED_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_SPECIFIC_FIELD_NUMBER: _ClassVar[int]
+    filename: str
+    format: str
+    size_bytes: int
+    allocated_bytes: int
+    cluster_size_bytes: int
+    backing_file: str
+    backing_format: str
+    dirty: bool
+    corrupt: bool
+    encrypted: bool
+    format_specific: _containers.MessageMap[str, _types_pb2.OptionValue]
+    def __init__(self, filename: _Optional[str] = ..., format: _Optional[str] = ..., size_bytes: _Optional[int] = ..., allocated_bytes: _Optional[int] = ..., cluster_size_bytes: _Optional[int] = ..., backing_file: _Optional[str] = ..., backing_format: _Optional[str] = ..., dirty: _Optional[bool] = ..., corrupt: _Optional[bool] = ..., encrypted: _Optional[bool] = ..., format_specific: _Optional[_Mapping[str, _types_pb2.OptionValue]] = ...) -> None: ...
+
+class GetImageInfoRequest(_message.Message):
+    __slots__ = ("filename", "format", "backing_chain")
+    FILENAME_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    BACKING_CHAIN_FIELD_NUMBER: _ClassVar[int]
+    filename: str
+    format: str
+    backing_chain: bool
+    def __init__(self, filename: _Optional[str] = ..., format: _Optional[str] = ..., backing_chain: _Optional[bool] = ...) -> None: ...
+
+class GetImageInfoResponse(_message.Message):
+    __slots__ = ("images",)
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    images: _containers.RepeatedCompositeFieldContainer[ImageInfo]
+    def __init__(self, images: _Optional[_Iterable[_Union[ImageInfo, _Mapping]]] = ...) -> None: ...
+
+class ProbeImageRequest(_message.Message):
+    __slots__ = ("filename",)
+    FILENAME_FIELD_NUMBER: _ClassVar[int]
+    filename: str
+    def __init__(self, filename: _Optional[str] = ...) -> None: ...
+
+class ProbeImageResponse(_message.Message):
+    __slots__ = ("guesses",)
+    class Guess(_message.Message):
+        __slots__ = ("driver", "score")
+        DRIVER_FIELD_NUMBER: _ClassVar[int]
+        SCORE_FIELD_NUMBER: _ClassVar[int]
+        driver: str
+        score: int
+        def __init__(self, driver: _Optional[str] = ..., score: _Optional[int] = ...) -> None: ...
+    GUESSES_FIELD_NUMBER: _ClassVar[int]
+    guesses: _containers.RepeatedCompositeFieldContainer[ProbeImageResponse.Guess]
+    def __init__(self, guesses: _Optional[_Iterable[_Union[ProbeImageResponse.Guess, _Mapping]]] = ...) -> None: ...
+
+class CheckImageRequest(_message.Message):
+    __slots__ = ("filename", "format", "repair")
+    class Repair(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        REPAIR_UNSPECIFIED: _ClassVar[CheckImageRequest.Repair]
+        REPAIR_NONE: _ClassVar[CheckImageRequest.Repair]
+        REPAIR_LEAKS: _ClassVar[CheckImageRequest.Repair]
+        REPAIR_ALL: _ClassVar[CheckImageRequest.Repair]
+    REPAIR_UNSPECIFIED: CheckImageRequest.Repair
+    REPAIR_NONE: CheckImageRequest.Repair
+    REPAIR_LEAKS: CheckImageRequest.Repair
+    REPAIR_ALL: CheckImageRequest.Repair
+    FILENAME_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    REPAIR_FIELD_NUMBER: _ClassVar[int]
+    filename: str
+    format: str
+    repair: CheckImageRequest.Repair
+    def __init__(self, filename: _Optional[str] = ..., format: _Optional[str] = ..., repair: _Optional[_Union[CheckImageRequest.Repair, str]] = ...) -> None: ...
+
+class CheckImageResponse(_message.Message):
+    __slots__ = ("corruptions", "leaks", "check_errors", "corruptions_fixed", "leaks_fixed", "image_end_offset_bytes", "total_clusters", "allocated_clusters", "fragmented_clusters", "compressed_clusters", "findings")
+    CORRUPTIONS_FIELD_NUMBER: _ClassVar[int]
+    LEAKS_FIELD_NUMBER: _ClassVar[int]
+    CHECK_ERRORS_FIELD_NUMBER: _ClassVar[int]
+    CORRUPTIONS_FIXED_FIELD_NUMBER: _ClassVar[int]
+    LEAKS_FIXED_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_END_OFFSET_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_CLUSTERS_FIELD_NUMBER: _ClassVar[int]
+    ALLOCATED_CLUSTERS_FIELD_NUMBER: _ClassVar[int]
+    FRAGMENTED_CLUSTERS_FIELD_NUMBER: _ClassVar[int]
+    COMPRESSED_CLUSTERS_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    corruptions: int
+    leaks: int
+    check_errors: int
+    corruptions_fixed: int
+    leaks_fixed: int
+    image_end_offset_bytes: int
+    total_clusters: int
+    allocated_clusters: int
+    fragmented_clusters: int
+    compressed_clusters: int
+    findings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, corruptions: _Optional[int] = ..., leaks: _Optional[int] = ..., check_errors: _Optional[int] = ..., corruptions_fixed: _Optional[int] = ..., leaks_fixed: _Optional[int] = ..., image_end_offset_bytes: _Optional[int] = ..., total_clusters: _Optional[int] = ..., allocated_clusters: _Optional[int] = ..., fragmented_clusters: _Optional[int] = ..., compressed_clusters: _Optional[int] = ..., findings: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class MeasureImageRequest(_message.Message):
+    __slots__ = ("node_name", "size_bytes", "target")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    size_bytes: int
+    target: CreateImageRequest
+    def __init__(self, node_name: _Optional[str] = ..., size_bytes: _Optional[int] = ..., target: _Optional[_Union[CreateImageRequest, _Mapping]] = ...) -> None: ...
+
+class MeasureImageResponse(_message.Message):
+    __slots__ = ("required_bytes", "fully_allocated_bytes")
+    REQUIRED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FULLY_ALLOCATED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    required_bytes: int
+    fully_allocated_bytes: int
+    def __init__(self, required_bytes: _Optional[int] = ..., fully_allocated_bytes: _Optional[int] = ...) -> None: ...
+
+class AmendImageRequest(_message.Message):
+    __slots__ = ("node_name", "options", "force")
+    class OptionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _types_pb2.OptionValue
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_types_pb2.OptionValue, _Mapping]] = ...) -> None: ...
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    options: _containers.MessageMap[str, _types_pb2.OptionValue]
+    force: bool
+    def __init__(self, node_name: _Optional[str] = ..., options: _Optional[_Mapping[str, _types_pb2.OptionValue]] = ..., force: _Optional[bool] = ...) -> None: ...
+
+class AmendImageResponse(_message.Message):
+    __slots__ = ("node",)
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    node: _types_pb2.BlockDriverState
+    def __init__(self, node: _Optional[_Union[_types_pb2.BlockDriverState, _Mapping]] = ...) -> None: ...
+
+class RebaseImageRequest(_message.Message):
+    __slots__ = ("node_name", "backing_node_name", "backing_file", "backing_format", "unsafe")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    BACKING_NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    BACKING_FILE_FIELD_NUMBER: _ClassVar[int]
+    BACKING_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    UNSAFE_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    backing_node_name: str
+    backing_file: str
+    backing_format: str
+    unsafe: bool
+    def __init__(self, node_name: _Optional[str] = ..., backing_node_name: _Optional[str] = ..., backing_file: _Optional[str] = ..., backing_format: _Optional[str] = ..., unsafe: _Optional[bool] = ...) -> None: ...
+
+class RebaseImageResponse(_message.Message):
+    __slots__ = ("node",)
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    node: _types_pb2.BlockDriverState
+    def __init__(self, node: _Optional[_Union[_types_pb2.BlockDriverState, _Mapping]] = ...) -> None: ...
+
+class OpenNodeRequest(_message.Message):
+    __slots__ = ("definition", "request_id", "validate_only")
+    DEFINITION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    definition: _drivers_pb2.NodeDefinition
+    request_id: str
+    validate_only: bool
+    def __init__(self, definition: _Optional[_Union[_drivers_pb2.NodeDefinition, _Mapping]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+
+class GetNodeRequest(_message.Message):
+    __slots__ = ("node_name", "view")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    VIEW_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    view: NodeView
+    def __init__(self, node_name: _Optional[str] = ..., view: _Optional[_Union[NodeView, str]] = ...) -> None: ...
+
+class ListNodesRequest(_message.Message):
+    __slots__ = ("page_size", "page_token", "view", "explicit_only")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    VIEW_FIELD_NUMBER: _ClassVar[int]
+    EXPLICIT_ONLY_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    view: NodeView
+    explicit_only: bool
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., view: _Optional[_Union[NodeView, str]] = ..., explicit_only: _Optional[bool] = ...) -> None: ...
+
+class ListNodesResponse(_message.Message):
+    __slots__ = ("nodes", "next_page_token")
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedCompositeFieldContainer[_types_pb2.BlockDriverState]
+    next_page_token: str
+    def __init__(self, nodes: _Optional[_Iterable[_Union[_types_pb2.BlockDriverState, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class CloseNodeRequest(_message.Message):
+    __slots__ = ("node_name", "etag", "allow_missing", "request_id", "validate_only")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_MISSING_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    etag: str
+    allow_missing: bool
+    request_id: str
+    validate_only: bool
+    def __init__(self, node_name: _Optional[str] = ..., etag: _Optional[str] = ..., allow_missing: _Optional[bool] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+
+class CloseNodeResponse(_message.Message):
+    __slots__ = ("closed",)
+    CLOSED_FIELD_NUMBER: _ClassVar[int]
+    closed: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, closed: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class GetGraphRequest(_message.Message):
+    __slots__ = ("root",)
+    ROOT_FIELD_NUMBER: _ClassVar[int]
+    root: str
+    def __init__(self, root: _Optional[str] = ...) -> None: ...
+
+class GetGraphResponse(_message.Message):
+    __slots__ = ("nodes", "edges", "revision")
+    class Edge(_message.Message):
+        __slots__ = ("parent", "child", "holder")
+        PARENT_FIELD_NUMBER: _ClassVar[int]
+        CHILD_FIELD_NUMBER: _ClassVar[int]
+        HOLDER_FIELD_NUMBER: _ClassVar[int]
+        parent: str
+        child: _types_pb2.BlockChild
+        holder: _types_pb2.Holder
+        def __init__(self, parent: _Optional[str] = ..., child: _Optional[_Union[_types_pb2.BlockChild, _Mapping]] = ..., holder: _Optional[_Union[_types_pb2.Holder, _Mapping]] = ...) -> None: ...
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    EDGES_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedCompositeFieldContainer[_types_pb2.BlockDriverState]
+    edges: _containers.RepeatedCompositeFieldContainer[GetGraphResponse.Edge]
+    revision: int
+    def __init__(self, nodes: _Optional[_Iterable[_Union[_types_pb2.BlockDriverState, _Mapping]]] = ..., edges: _Optional[_Iterable[_Union[GetGraphResponse.Edge, _Mapping]]] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class WatchNodesRequest(_message.Message):
+    __slots__ = ("start_revision", "node_names")
+    START_REVISION_FIELD_NUMBER: _ClassVar[int]
+    NODE_NAMES_FIELD_NUMBER: _ClassVar[int]
+    start_revision: int
+    node_names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, start_revision: _Optional[int] = ..., node_names: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class WatchNodesResponse(_message.Message):
+    __slots__ = ("change", "node", "revision", "event")
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    change: _types_pb2.ChangeType
+    node: _types_pb2.BlockDriverState
+    revision: int
+    event: NodeEvent
+    def __init__(self, change: _Optional[_Union[_types_pb2.ChangeType, str]] = ..., node: _Optional[_Union[_types_pb2.BlockDriverState, _Mapping]] = ..., revision: _Optional[int] = ..., event: _Optional[_Union[NodeEvent, _Mapping]] = ...) -> None: ...
+
+class NodeEvent(_message.Message):
+    __slots__ = ("kind", "node_name", "event_time", "details")
+    class DetailsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
+    DETAILS_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    node_name: str
+    event_time: _timestamp_pb2.Timestamp
+    details: _containers.ScalarMap[str, str]
+    def __init__(self, kind: _Optional[str] = ..., node_name: _Optional[str] = ..., event_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., details: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class ReopenNodesRequest(_message.Message):
+    __slots__ = ("definitions", "validate_only")
+    DEFINITIONS_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    definitions: _containers.RepeatedCompositeFieldContainer[_drivers_pb2.NodeDefinition]
+    validate_only: bool
+    def __init__(self, definitions: _Optional[_Iterable[_Union[_drivers_pb2.NodeDefinition, _Mapping]]] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+
+class ReopenNodesResponse(_message.Message):
+    __slots__ = ("nodes",)
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedCompositeFieldContainer[_types_pb2.BlockDriverState]
+    def __init__(self, nodes: _Optional[_Iterable[_Union[_types_pb2.BlockDriverState, _Mapping]]] = ...) -> None: ...
+
+class ResizeNodeRequest(_message.Message):
+    __slots__ = ("node_name", "size_bytes", "preallocation", "allow_shrink", "validate_only")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PREALLOCATION_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_SHRINK_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    size_bytes: int
+    preallocation: _types_pb2.Preallocation
+    allow_shrink: bool
+    validate_only: bool
+    def __init__(self, node_name: _Optional[str] = ..., size_bytes: _Optional[int] = ..., preallocation: _Optional[_Union[_types_pb2.Preallocation, str]] = ..., allow_shrink: _Optional[bool] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+
+class InsertOverlayRequest(_message.Message):
+    __slots__ = ("node_name", "overlay_node_name")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    OVERLAY_NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    overlay_node_name: str
+    def __init__(self, node_name: _Optional[str] = ..., overlay_node_name: _Optional[str] = ...) -> None: ...
+
+class InsertFilterRequest(_message.Message):
+    __slots__ = ("node_name", "filter")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    filter: _drivers_pb2.NodeDefinition
+    def __init__(self, node_name: _Optional[str] = ..., filter: _Optional[_Union[_drivers_pb2.NodeDefinition, _Mapping]] = ...) -> None: ...
+
+class RemoveFilterRequest(_message.Message):
+    __slots__ = ("node_name",)
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    def __init__(self, node_name: _Optional[str] = ...) -> None: ...
+
+class RemoveFilterResponse(_message.Message):
+    __slots__ = ("node",)
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    node: _types_pb2.BlockDriverState
+    def __init__(self, node: _Optional[_Union[_types_pb2.BlockDriverState, _Mapping]] = ...) -> None: ...
+
+class ReplaceNodeRequest(_message.Message):
+    __slots__ = ("node_name", "replacement_node_name")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    REPLACEMENT_NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    replacement_node_name: str
+    def __init__(self, node_name: _Optional[str] = ..., replacement_node_name: _Optional[str] = ...) -> None: ...
+
+class ChangeBackingFileRequest(_message.Message):
+    __slots__ = ("node_name", "backing_file", "backing_format")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    BACKING_FILE_FIELD_NUMBER: _ClassVar[int]
+    BACKING_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    backing_file: str
+    backing_format: str
+    def __init__(self, node_name: _Optional[str] = ..., backing_file: _Optional[str] = ..., backing_format: _Optional[str] = ...) -> None: ...
+
+class AddChildRequest(_message.Message):
+    __slots__ = ("node_name", "child")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    CHILD_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    child: _drivers_pb2.NodeReference
+    def __init__(self, node_name: _Optional[str] = ..., child: _Optional[_Union[_drivers_pb2.NodeReference, _Mapping]] = ...) -> None: ...
+
+class RemoveChildRequest(_message.Message):
+    __slots__ = ("node_name", "child")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    CHILD_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    child: str
+    def __init__(self, node_name: _Optional[str] = ..., child: _Optional[str] = ...) -> None: ...
+
+class MakeEmptyRequest(_message.Message):
+    __slots__ = ("node_name",)
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    def __init__(self, node_name: _Optional[str] = ...) -> None: ...
+
+class MakeEmptyResponse(_message.Message):
+    __slots__ = ("node",)
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    node: _types_pb2.BlockDriverState
+    def __init__(self, node: _Optional[_Union[_types_pb2.BlockDriverState, _Mapping]] = ...) -> None: ...
+
+class DrainNodeRequest(_message.Message):
+    __slots__ = ("node_name", "lease")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    lease: _duration_pb2.Duration
+    def __init__(self, node_name: _Optional[str] = ..., lease: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class DrainNodeResponse(_message.Message):
+    __slots__ = ("drain_id",)
+    DRAIN_ID_FIELD_NUMBER: _ClassVar[int]
+    drain_id: str
+    def __init__(self, drain_id: _Optional[str] = ...) -> None: ...
+
+class UndrainNodeRequest(_message.Message):
+    __slots__ = ("drain_id",)
+    DRAIN_ID_FIELD_NUMBER: _ClassVar[int]
+    drain_id: str
+    def __init__(self, drain_id: _Optional[str] = ...) -> None: ...
+
+class UndrainNodeResponse(_message.Message):
+    __slots__ = ("expired",)
+    EXPIRED_FIELD_NUMBER: _ClassVar[int]
+    expired: bool
+    def __init__(self, expired: _Optional[bool] = ...) -> None: ...
+
+class SetNodeActiveRequest(_message.Message):
+    __slots__ = ("node_name", "active")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    active: bool
+    def __init__(self, node_name: _Optional[str] = ..., active: _Optional[bool] = ...) -> None: ...
+
+class SetExecutorRequest(_message.Message):
+    __slots__ = ("node_name", "executor")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    EXECUTOR_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    executor: str
+    def __init__(self, node_name: _Optional[str] = ..., executor: _Optional[str] = ...) -> None: ...
+
+class SetWriteThresholdRequest(_message.Message):
+    __slots__ = ("node_name", "threshold_bytes")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_BYTES_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    threshold_bytes: int
+    def __init__(self, node_name: _Optional[str] = ..., threshold_bytes: _Optional[int] = ...) -> None: ...
+
+class ListInFlightRequest(_message.Message):
+    __slots__ = ("node_name",)
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    def __init__(self, node_name: _Optional[str] = ...) -> None: ...
+
+class ListInFlightResponse(_message.Message):
+    __slots__ = ("requests",)
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    requests: _containers.RepeatedCompositeFieldContainer[_types_pb2.TrackedRequest]
+    def __init__(self, requests: _Optional[_Iterable[_Union[_types_pb2.TrackedRequest, _Mapping]]] = ...) -> None: ...
+
+class TransactionAction(_message.Message):
+    __slots__ = ("open", "close", "insert_overlay", "insert_filter", "replace")
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_FIELD_NUMBER: _ClassVar[int]
+    INSERT_OVERLAY_FIELD_NUMBER: _ClassVar[int]
+    INSERT_FILTER_FIELD_NUMBER: _ClassVar[int]
+    REPLACE_FIELD_NUMBER: _ClassVar[int]
+    open: OpenNodeRequest
+    close: CloseNodeRequest
+    insert_overlay: InsertOverlayRequest
+    insert_filter: InsertFilterRequest
+    replace: ReplaceNodeRequest
+    def __init__(self, open: _Optional[_Union[OpenNodeRequest, _Mapping]] = ..., close: _Optional[_Union[CloseNodeRequest, _Mapping]] = ..., insert_overlay: _Optional[_Union[InsertOverlayRequest, _Mapping]] = ..., insert_filter: _Optional[_Union[InsertFilterRequest, _Mapping]] = ..., replace: _Optional[_Union[ReplaceNodeRequest, _Mapping]] = ...) -> None: ...
+
+class RunTransactionRequest(_message.Message):
+    __slots__ = ("actions", "validate_only")
+    ACTIONS_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    actions: _containers.RepeatedCompositeFieldContainer[TransactionAction]
+    validate_only: bool
+    def __init__(self, actions: _Optional[_Iterable[_Union[TransactionAction, _Mapping]]] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+
+class RunTransactionResponse(_message.Message):
+    __slots__ = ("nodes", "closed")
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    CLOSED_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedCompositeFieldContainer[_types_pb2.BlockDriverState]
+    closed: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, nodes: _Optional[_Iterable[_Union[_types_pb2.BlockDriverState, _Mapping]]] = ..., closed: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ListDriversRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class OptionInfo(_message.Message):
+    __slots__ = ("name", "type", "default_value", "required", "description")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    REQUIRED_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    type: str
+    default_value: str
+    required: bool
+    description: str
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., default_value: _Optional[str] = ..., required: _Optional[bool] = ..., description: _Optional[str] = ...) -> None: ...
+
+class DriverInfo(_message.Message):
+    __slots__ = ("name", "kind", "description", "options", "create_options", "children", "supports_backing", "abilities", "disabled_reason")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    CREATE_OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    CHILDREN_FIELD_NUMBER: _ClassVar[int]
+    SUPPORTS_BACKING_FIELD_NUMBER: _ClassVar[int]
+    ABILITIES_FIELD_NUMBER: _ClassVar[int]
+    DISABLED_REASON_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    kind: str
+    description: str
+    options: _containers.RepeatedCompositeFieldContainer[OptionInfo]
+    create_options: _containers.RepeatedCompositeFieldContainer[OptionInfo]
+    children: _containers.RepeatedScalarFieldContainer[str]
+    supports_backing: bool
+    abilities: _containers.RepeatedScalarFieldContainer[str]
+    disabled_reason: str
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., description: _Optional[str] = ..., options: _Optional[_Iterable[_Union[OptionInfo, _Mapping]]] = ..., create_options: _Optional[_Iterable[_Union[OptionInfo, _Mapping]]] = ..., children: _Optional[_Iterable[str]] = ..., supports_backing: _Optional[bool] = ..., abilities: _Optional[_Iterable[str]] = ..., disabled_reason: _Optional[str] = ...) -> None: ...
+
+class ListDriversResponse(_message.Message):
+    __slots__ = ("drivers",)
+    DRIVERS_FIELD_NUMBER: _ClassVar[int]
+    drivers: _containers.RepeatedCompositeFieldContainer[DriverInfo]
+    def __init__(self, drivers: _Optional[_Iterable[_Union[DriverInfo, _Mapping]]] = ...) -> None: ...
+
+class ParseFilenameRequest(_message.Message):
+    __slots__ = ("filename",)
+    FILENAME_FIELD_NUMBER: _ClassVar[int]
+    filename: str
+    def __init__(self, filename: _Optional[str] = ...) -> None: ...
+
+class ParseFilenameResponse(_message.Message):
+    __slots__ = ("definition",)
+    DEFINITION_FIELD_NUMBER: _ClassVar[int]
+    definition: _drivers_pb2.NodeDefinition
+    def __init__(self, definition: _Optional[_Union[_drivers_pb2.NodeDefinition, _Mapping]] = ...) -> None: ...
+
+class WatchAccountingRequest(_message.Message):
+    __slots__ = ("interval",)
+    INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    interval: _duration_pb2.Duration
+    def __init__(self, interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class WatchAccountingResponse(_message.Message):
+    __slots__ = ("stats", "instance_id", "sample_time")
+    STATS_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_TIME_FIELD_NUMBER: _ClassVar[int]
+    stats: _containers.RepeatedCompositeFieldContainer[_types_pb2.BlockAcctStats]
+    instance_id: str
+    sample_time: _timestamp_pb2.Timestamp
+    def __init__(self, stats: _Optional[_Iterable[_Union[_types_pb2.BlockAcctStats, _Mapping]]] = ..., instance_id: _Optional[str] = ..., sample_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class GetServerInfoRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetServerInfoResponse(_message.Message):
+    __slots__ = ("version", "instance_id", "drivers", "limits")
+    class LimitsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    DRIVERS_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    instance_id: str
+    drivers: _containers.RepeatedScalarFieldContainer[str]
+    limits: _containers.ScalarMap[str, int]
+    def __init__(self, version: _Optional[str] = ..., instance_id: _Optional[str] = ..., drivers: _Optional[_Iterable[str]] = ..., limits: _Optional[_Mapping[str, int]] = ...) -> None: ...
