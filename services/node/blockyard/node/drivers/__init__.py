@@ -1,1 +1,1 @@
-"""The catalogue of drivers: a module here is a driver, presence is registration."""
+"""The drivers: a module or package here is one (see `catalogue`). They know neither each other nor the graph."""

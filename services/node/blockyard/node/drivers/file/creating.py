@@ -1,0 +1,120 @@
+"""Making files and changing their sizes, with preallocation.
+
+Must not know requests. Long work goes to the pool in steps, so that other users take turns and a cancelled
+creation ends soon.
+"""
+
+import contextlib
+import errno
+import os
+from dataclasses import dataclass
+from typing import Final
+
+from blockyard.base.errors import InvalidArgument, SizeTooLarge
+from blockyard.base.units import MAX_SIZE, MIB
+from blockyard.node.drivers.file import locks, syscalls
+from blockyard.node.interface.driver import DriverContext, Pool
+from blockyard.node.interface.flags import Preallocation
+
+STEP: Final = 64 * MIB
+"""Zeroes that one turn on the pool writes: some 50 ms on a good disk."""
+ZEROES: Final = bytes(MIB)
+
+
+@dataclass(frozen=True, slots=True)
+class FileCreateOptions:
+    """Options for a new file."""
+
+    filename: str
+    """Path beneath a storage root."""
+    size: int = 0
+    preallocation: Preallocation = Preallocation.OFF
+    """off, falloc or full."""
+    nocow: bool = False
+    """Switch off copy-on-write for the file; ignored where the file system has none."""
+    extent_size_hint_bytes: int = 0
+    """0: none; ignored where the file system takes none."""
+    overwrite: bool = False
+    """Replace the content of a file that exists and that nobody uses."""
+
+
+async def create(options: FileCreateOptions, context: DriverContext) -> None:
+    """Make the file durably, or leave nothing."""
+    _check_size(options.size)
+    check_preallocation(options.preallocation)
+    made: list[int] = []
+    try:
+        await context.pool.run(_make, options, context, made)
+        await resize(context.pool, made[0], 0, options.size, Preallocation(options.preallocation))
+        await context.pool.run(_make_durable, options, context, made[0])
+    except BaseException:
+        if made and not options.overwrite:
+            context.storage.unlink(options.filename)
+        raise
+    finally:
+        for descriptor in made:
+            os.close(descriptor)
+
+
+def check_preallocation(mode: str) -> None:
+    if mode not in (Preallocation.OFF, Preallocation.FALLOC, Preallocation.FULL):
+        raise InvalidArgument("preallocation", "off, falloc or full", mode)
+
+
+async def resize(pool: Pool, descriptor: int, old: int, new: int, mode: Preallocation) -> None:
+    """Raises OSError; a growth that failed has changed nothing."""
+    _check_size(new)
+    if new < old and mode is not Preallocation.OFF:
+        raise InvalidArgument("preallocation", "off when shrinking", mode)
+    try:
+        if mode is Preallocation.FALLOC and new > old:
+            await pool.run(syscalls.fallocate, descriptor, 0, old, new - old)
+        elif mode is Preallocation.FULL:
+            for start in range(old, new, STEP):
+                await pool.run(_write_zeroes, descriptor, start, min(STEP, new - start))
+        await pool.run(os.ftruncate, descriptor, new)
+    except BaseException:
+        if new > old:
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, old)
+        raise
+
+
+def _check_size(size: int) -> None:
+    if size < 0:
+        raise InvalidArgument("size", "0 or more", str(size))
+    if size > MAX_SIZE:
+        raise SizeTooLarge("size", size, MAX_SIZE)
+
+
+def _make(options: FileCreateOptions, context: DriverContext, made: list[int]) -> None:
+    exclusive = 0 if options.overwrite else os.O_EXCL
+    descriptor = context.storage.open(options.filename, os.O_RDWR | os.O_CREAT | exclusive)
+    made.append(descriptor)
+    with contextlib.suppress(OSError):  # a file system without locks has no one to lock out either
+        locks.lock(descriptor, context.storage.display(options.filename), writing=True)
+    os.ftruncate(descriptor, 0)
+    if options.nocow:
+        _try(syscalls.set_nocow, descriptor)
+    if options.extent_size_hint_bytes:
+        _try(syscalls.set_extent_size_hint, descriptor, options.extent_size_hint_bytes)
+
+
+def _try(setting: object, *args: int) -> None:
+    assert callable(setting)
+    try:
+        setting(*args)
+    except OSError as problem:
+        if problem.errno not in (*syscalls.UNSUPPORTED, errno.EPERM):
+            raise
+
+
+def _make_durable(options: FileCreateOptions, context: DriverContext, descriptor: int) -> None:
+    os.fsync(descriptor)
+    context.storage.sync_directory(options.filename)
+
+
+def _write_zeroes(descriptor: int, offset: int, length: int) -> None:
+    end = offset + length
+    while offset < end:
+        offset += os.pwrite(descriptor, ZEROES[: end - offset], offset)
