@@ -51,6 +51,12 @@ class DriverContext:
     storage: Storage
     clock: Clock
     discard: DiscardMode = DiscardMode.UNMAP
+    direct: bool = False
+    """Bypass the host's page cache (cache.direct)."""
+    no_flush: bool = False
+    """Flushes do nothing (cache.no_flush)."""
+    force_share: bool = False
+    """Take no locks against other processes; read-only nodes only."""
     report: Callable[[str, Dict[str, str]], None] = field(default=lambda kind, detail: None)
     """Emit an event of this node (`corrupted`, `dirty-repaired` ...) with details for people."""
 
