@@ -15,6 +15,7 @@ A class is part of the API: `(reason, domain)` never changes meaning and a field
 (AIP-193). `docs/errors.md` is printed from here.
 """
 
+import dataclasses
 import errno as errno_module
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -62,6 +63,9 @@ class BlockError(Exception):
     field: ClassVar[str] = ""
     """Name of the request field at fault, for google.rpc.BadRequest; may be formatted with the fields."""
 
+    trace_id: str = dataclasses.field(default="", init=False, repr=False)
+    """The trace to look for in the logs, if the error came over the wire with one. No part of the catalogue."""
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if "reason" in cls.__dict__:
@@ -81,7 +85,11 @@ class BlockError(Exception):
         return self.field.format(**self.values())
 
     def values(self) -> dict[str, object]:
-        return {item.name: getattr(self, item.name) for item in fields(self)}
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.init}
+
+    def canonical(self) -> Code:
+        """The code on the wire: the class's own, but for an error that only stands for a foreign one."""
+        return self.code
 
     def metadata(self) -> dict[str, str]:
         """The fields as ErrorInfo carries them."""
@@ -90,8 +98,8 @@ class BlockError(Exception):
     @classmethod
     def from_metadata(cls, metadata: dict[str, str]) -> Self:
         """The same error on the other side of the wire. Unknown keys are dropped, missing ones are empty."""
-        converted = {item.name: _parse(item.type, metadata.get(item.name, "")) for item in fields(cls)}
-        return cls(**converted)
+        known = [item for item in fields(cls) if item.init]
+        return cls(**{item.name: _parse(item.type, metadata.get(item.name, "")) for item in known})
 
 
 def _parse(annotation: object, text: str) -> object:
@@ -242,6 +250,72 @@ class DriverUnavailable(RequestError):
     field = "driver"
     template = "driver {driver!r} is disabled here: {why}"
     advice = "Install what it needs and restart the node service."
+
+
+@dataclass(eq=False)
+class Unauthenticated(RequestError):
+    """The caller did not say who it is, or could not prove it."""
+
+    method: str
+    why: str
+    reason = "UNAUTHENTICATED"
+    code = Code.UNAUTHENTICATED
+    template = "{method}: who calls? {why}"
+    advice = "Send the credentials that the service is configured to accept."
+
+
+@dataclass(eq=False)
+class CallerDenied(RequestError):
+    """The caller is known and may not do this."""
+
+    method: str
+    caller: str
+    reason = "CALLER_DENIED"
+    code = Code.PERMISSION_DENIED
+    template = "{caller} may not call {method}"
+    advice = "Ask the operator for the right, or call as someone who has it."
+
+
+@dataclass(eq=False)
+class CallCancelled(RequestError):
+    """A call ended before its work did: the client, or the work itself, gave it up."""
+
+    method: str
+    why: str
+    reason = "CALL_CANCELLED"
+    code = Code.CANCELLED
+    template = "{method} was cancelled: {why}"
+    advice = "Call again if the result is still wanted; a mutation with the same request_id is harmless."
+
+
+@dataclass(eq=False)
+class DeadlinePassed(RequestError):
+    """No answer came within the time that the caller gave."""
+
+    method: str
+    detail: str
+    reason = "DEADLINE_PASSED"
+    code = Code.DEADLINE_EXCEEDED
+    retryable = True
+    template = "{method} was not answered in time: {detail}"
+    advice = "Give it more time; a mutation may have happened, so repeat it with the same request_id."
+
+
+@dataclass(eq=False)
+class RemoteError(BlockError):
+    """An error that is not of this catalogue came back from a peer: another version, a proxy, or gRPC itself."""
+
+    method: str
+    status: str
+    remote_reason: str
+    detail: str
+    reason = "REMOTE_ERROR"
+    code = Code.INTERNAL
+    template = "{method} failed with {status} {remote_reason}: {detail}"
+    advice = "Compare the versions of client and service (`blockyard version`), then look at the service's log."
+
+    def canonical(self) -> Code:
+        return Code(self.status) if self.status in Code.__members__ else self.code
 
 
 # --- state --------------------------------------------------------------------------------------------
