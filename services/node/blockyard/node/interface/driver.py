@@ -124,11 +124,17 @@ class Driver(ABC):
         """Cached metadata goes to the child, without asking it to flush (the seed's flush_to_os)."""
 
     async def zero(self, offset: int, length: int, flags: int) -> bool:
-        """Make an aligned range read as zeroes without writing buffers; False if that is not possible here."""
+        """Make a range read as zeroes without writing buffers; False if that is not possible here.
+
+        The range is aligned to `limits.zero_alignment`, but for an end at `size`.
+        """
         return False
 
     async def discard(self, offset: int, length: int) -> None:
-        """Drop an aligned range; best effort. What it reads as afterwards is the driver's choice, stable."""
+        """Drop a range, aligned to `limits.discard_alignment` but for an end at `size`; best effort.
+
+        What it reads as afterwards is the driver's choice, and stable.
+        """
         return
 
     async def info(self) -> NodeInfo:
@@ -159,6 +165,9 @@ class ProtocolDriver(Driver):
 
 class FormatDriver(Driver):
     """How guest ranges map onto children. See the module docstring for the division of work."""
+
+    transparent: ClassVar[bool] = False
+    """Its DATA may be holes of the child below (raw): block status asks there too."""
 
     @abstractmethod
     def lookup(self, offset: int, length: int) -> Mapping | None:

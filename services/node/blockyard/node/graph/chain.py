@@ -1,0 +1,46 @@
+"""Walks through the graph: filters skipped, backing chains, who depends on whom. Pure reading."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from blockyard.node.graph.node import Node
+
+
+def below_filters(node: "Node") -> "Node":
+    """The first node at or below that is no filter."""
+    while node.filtered is not None:
+        node = node.filtered
+    return node
+
+
+def layers(node: "Node") -> "Iterator[Node]":
+    """The backing chain from a node down, filters skipped."""
+    current: Node | None = below_filters(node)
+    while current is not None:
+        yield current
+        backing = current.backing
+        current = below_filters(backing.node) if backing is not None else None
+
+
+def overlay_of(node: "Node", below: "Node") -> "Node | None":
+    """The layer of `node`'s chain whose backing is `below` (filters skipped); None if it is not in the chain."""
+    previous: Node | None = None
+    for layer in layers(node):
+        if layer is below_filters(below):
+            return previous
+        previous = layer
+    return None
+
+
+def descends(node: "Node", target: "Node") -> bool:
+    """Whether `target` is at or below `node`."""
+    pending, seen = [node], set()
+    while pending:
+        current = pending.pop()
+        if current is target:
+            return True
+        if current.uid not in seen:
+            seen.add(current.uid)
+            pending.extend(edge.node for edge in current.children.values())
+    return False

@@ -1,0 +1,93 @@
+"""What a client asks to open: a node with its options and children, before any of it exists.
+
+Pure data. The wire form is `blockyard.v1.NodeDefinition`; the `json:` form is printed here.
+"""
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from blockyard.base.errors import InvalidArgument, MissingOption, UnknownOption
+from blockyard.node.interface.driver import Driver
+from blockyard.node.interface.flags import DiscardMode
+
+NAME_PATTERN: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,127}")
+"""QEMU's id_wellformed alphabet; 128 characters where QEMU has 31."""
+AUTO_PREFIX: Final = "#"
+"""First character of names that the service chooses; no client can take one."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDefinition:
+    """A node to open. Children are definitions, names of open nodes, or None for "explicitly none"."""
+
+    driver: str
+    node_name: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    children: "Mapping[str, NodeDefinition | str | None]" = field(default_factory=dict)
+    read_only: bool = False
+    auto_read_only: bool = False
+    force_share: bool = False
+    direct: bool = False
+    no_flush: bool = False
+    discard: DiscardMode = DiscardMode.UNMAP
+    detect_zeroes: str = "off"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    executor: str = ""
+
+    def specification(self) -> str:
+        """QEMU's `json:` form, which opens the same node again."""
+        return "json:" + json.dumps(self.as_dict(), sort_keys=True, default=str)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The options under QEMU's names, defaults left out."""
+        result: dict[str, Any] = {"driver": self.driver}
+        if self.node_name and not self.node_name.startswith(AUTO_PREFIX):
+            result["node-name"] = self.node_name
+        flags = {
+            "read-only": self.read_only,
+            "auto-read-only": self.auto_read_only,
+            "force-share": self.force_share,
+        }
+        result.update({name: True for name, value in flags.items() if value})
+        cache = {"direct": self.direct, "no-flush": self.no_flush}
+        if any(cache.values()):
+            result["cache"] = cache
+        if self.discard is not DiscardMode.UNMAP:
+            result["discard"] = self.discard.value
+        result.update({name.replace("_", "-"): value for name, value in self.options.items()})
+        for name, child in self.children.items():
+            result[name] = child.as_dict() if isinstance(child, NodeDefinition) else child
+        return result
+
+
+def check_name(name: str, field_name: str = "node_name") -> None:
+    """Raises InvalidArgument for a name that a client may not choose."""
+    if not NAME_PATTERN.fullmatch(name):
+        raise InvalidArgument(
+            field_name, "1 to 128 characters of [A-Za-z0-9._-], beginning with a letter", repr(name[:160])
+        )
+
+
+def driver_options(driver: type[Driver], given: Mapping[str, Any]) -> Any:
+    """The driver's own options object. Raises UnknownOption, MissingOption or InvalidArgument."""
+    return dataclass_options(driver.name, driver.Options, given)
+
+
+def dataclass_options(owner: str, options: type[Any], given: Mapping[str, Any]) -> Any:
+    """An options dataclass from values by name; every refusal names the option."""
+    known = {item.name: item for item in dataclasses.fields(options)}
+    for name in given:
+        if name not in known:
+            raise UnknownOption(owner, name, ", ".join(known) or "none")
+    for name, item in known.items():
+        required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        if required and given.get(name) in (None, ""):
+            raise MissingOption(owner, name)
+    try:
+        return options(**given)
+    except (TypeError, ValueError) as problem:
+        raise InvalidArgument("options", f"options of {owner}", str(problem)) from problem

@@ -1,0 +1,38 @@
+"""Hold requests away from nodes while the graph or an image changes (QEMU's bdrv_drained_begin/end).
+
+A drained node lets no request in through its edges; what is inside runs to its end first. Drains nest. The node's
+own driver still reaches its children, so draining a node needs nothing of what is below it.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from blockyard.node.graph.node import Node
+
+
+@asynccontextmanager
+async def drained(*nodes: "Node") -> AsyncIterator[None]:
+    """No request is in flight in any of the nodes while the body runs. Name parents before their children: a parent
+    must come to rest while its children still serve it."""
+    async with AsyncExitStack() as stack:
+        for node in nodes:
+            begin(node)
+            stack.callback(end, node)
+            await node.tracker.idle()
+        yield
+
+
+def begin(node: "Node") -> None:
+    """Let no new request in."""
+    node.quiesced += 1
+
+
+def end(node: "Node") -> None:
+    """Undo one `begin`; the last one lets everyone who waits in."""
+    assert node.quiesced > 0
+    node.quiesced -= 1
+    if not node.quiesced and node.undrained is not None:
+        node.undrained.set_result(None)
+        node.undrained = None

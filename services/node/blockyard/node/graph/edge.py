@@ -1,0 +1,119 @@
+"""An edge of the graph: how a parent, or a user from outside, reaches a node.
+
+The edge is the only way to a node's requests. It re-resolves its node on every use, so that the graph may be
+changed under it, and it is where drained requests wait: `node.quiesced` is looked at here and nowhere else.
+It implements `interface.child.Child`; see the rules there. Must not know drivers or how a request is served.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from blockyard.node.graph import requests
+from blockyard.node.interface.child import Buffer
+from blockyard.node.interface.flags import Preallocation, Role
+from blockyard.node.interface.limits import Limits
+from blockyard.node.interface.mapping import Mapping
+
+if TYPE_CHECKING:
+    from blockyard.node.graph.node import Node
+
+
+class Edge:
+    """A named edge. `parent` is None for a user from outside (see `graph.user`)."""
+
+    __slots__ = ("frozen_reason", "name", "node", "parent", "role")
+
+    def __init__(self, parent: "Node | None", name: str, role: Role, node: "Node") -> None:
+        self.parent = parent
+        self.name = name
+        self.role = role
+        self.node = node
+        self.frozen_reason = ""
+        """Why the graph may not change this edge now; empty if it may (the seed's backing_blocker)."""
+        node.parents.append(self)
+
+    @property
+    def holder(self) -> str:
+        """Who keeps the node by this edge, for errors and listings."""
+        assert self.parent is not None
+        return f"node/{self.parent.name}"
+
+    def move(self, node: "Node") -> None:
+        """Point to another node. The caller has drained both."""
+        self.node.parents.remove(self)
+        self.node = node
+        node.parents.append(self)
+
+    def detach(self) -> None:
+        """Let go of the node. The edge must not be used afterwards."""
+        self.node.parents.remove(self)
+
+    # --- interface.child.Child -------------------------------------------------------------------------
+
+    @property
+    def node_name(self) -> str:
+        return self.node.name
+
+    @property
+    def size(self) -> int:
+        return self.node.driver.size
+
+    @property
+    def read_only(self) -> bool:
+        return self.node.read_only
+
+    @property
+    def limits(self) -> Limits:
+        return self.node.driver.limits
+
+    @property
+    def filename(self) -> str:
+        return self.node.filename
+
+    def read_now(self, offset: int, into: memoryview) -> bool:
+        node = self.node
+        return not node.quiesced and node.read_now(node, offset, into)
+
+    async def read(self, offset: int, into: memoryview) -> None:
+        node = await self._entered()
+        within = min(len(into), max(0, node.driver.size - offset))
+        if within < len(into):
+            requests.fill_zeroes(into[within:])
+            into = into[:within]
+        if within and not node.read_now(node, offset, into):
+            await requests.read(node, offset, into)
+
+    def write_now(self, offset: int, data: Buffer, flags: int = 0) -> bool:
+        node = self.node
+        return not node.quiesced and node.write_now(node, offset, data, flags)
+
+    async def write(self, offset: int, data: Buffer, flags: int = 0) -> None:
+        node = await self._entered()
+        if not node.write_now(node, offset, data, flags):
+            await requests.write(node, offset, data, flags)
+
+    async def zero(self, offset: int, length: int, flags: int = 0) -> None:
+        await requests.zero(await self._entered(), offset, length, flags)
+
+    async def discard(self, offset: int, length: int) -> None:
+        await requests.discard(await self._entered(), offset, length)
+
+    async def flush(self) -> None:
+        await requests.flush(await self._entered())
+
+    async def truncate(
+        self, size: int, preallocation: Preallocation = Preallocation.OFF, exact: bool = False
+    ) -> None:
+        await requests.truncate(await self._entered(), size, preallocation, exact)
+
+    async def map(self, offset: int, length: int) -> Mapping:
+        return await requests.map_own(await self._entered(), offset, length)
+
+    async def _entered(self) -> "Node":
+        """The node, once it is not drained."""
+        while self.node.quiesced:
+            node = self.node
+            if node.undrained is None:
+                node.undrained = asyncio.get_running_loop().create_future()
+            await asyncio.shield(node.undrained)
+        return self.node

@@ -1,0 +1,29 @@
+"""What the graph is built on: storage, pool, clock, bounds. Given by `app`, shared by all nodes of one graph."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from blockyard.base.clock import Clock
+from blockyard.node.interface.driver import Pool
+from blockyard.node.interface.storage import Storage
+
+
+class SharedPool(Protocol):
+    """A pool that hands out fair shares."""
+
+    def share(self, name: str) -> Pool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Everything outside the graph that opening a node needs."""
+
+    storage: Storage
+    pool: SharedPool
+    clock: Clock
+    follow_backing: bool = True
+    """The gate for backing files that headers name: follow beneath the roots, or deny."""
+    max_chain_depth: int = 200
+    """Longest chain that headers may build; a deeper one is an attack or a mistake (QEMU has no bound)."""
+    max_nodes: int = 10_000
+    """Nodes at once; each costs a few KiB and often a descriptor."""

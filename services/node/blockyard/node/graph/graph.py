@@ -1,0 +1,175 @@
+"""The graph: which nodes there are, opening and closing them, and telling watchers.
+
+Changes of edges between open nodes are in `surgery`; requests are in `requests`. One graph lives in one event loop,
+so between two awaits nothing else runs, and a change of edges is one uninterrupted step.
+
+Invariants
+1. A node in `nodes` is usable; its name is its key.
+2. An implicit node is closed with its last parent; an explicit one only by `close`.
+3. Every change of a node's state that clients can see is published exactly once, after it happened.
+"""
+
+from collections.abc import Callable, Mapping
+from itertools import count
+
+from blockyard.base.errors import BlockError, NodeInUse, NodeNotFound, NodeReadOnly
+from blockyard.node.core.accounting import Account
+from blockyard.node.graph.definition import NodeDefinition
+from blockyard.node.graph.drain import drained
+from blockyard.node.graph.environment import Environment
+from blockyard.node.graph.events import Hub
+from blockyard.node.graph.node import Node
+from blockyard.node.graph.opening import Opener
+from blockyard.node.graph.user import User
+from blockyard.node.interface.flags import Preallocation
+
+
+class NodeReport:
+    """Something that happened to a node and is no change of its state: corrupted, io-error, write-threshold ..."""
+
+    __slots__ = ("details", "kind", "node_name", "time_ns")
+
+    def __init__(self, node_name: str, kind: str, details: Mapping[str, str], time_ns: int) -> None:
+        self.node_name = node_name
+        self.kind = kind
+        self.details = details
+        self.time_ns = time_ns
+
+
+class Graph:
+    """All open nodes of one node service."""
+
+    def __init__(self, environment: Environment) -> None:
+        self.environment = environment
+        self.nodes: dict[str, Node] = {}
+        self.hub: Hub[Node | NodeReport] = Hub(first_revision=environment.clock.wall_ns() // 1_000_000)
+        self._numbers = count(1)
+        self.on_closed: list[Callable[[Node], None]] = []
+
+    # --- looking ---------------------------------------------------------------------------------------
+
+    def get(self, name: str) -> Node:
+        """Raises NodeNotFound."""
+        node = self.nodes.get(name)
+        if node is None:
+            raise NodeNotFound(name)
+        return node
+
+    def next_number(self) -> int:
+        """For names that the service chooses."""
+        return next(self._numbers)
+
+    def accounts(self) -> list[tuple[Node, Account]]:
+        """Every node with its account."""
+        return [(node, node.account) for node in self.nodes.values()]
+
+    # --- opening and closing ---------------------------------------------------------------------------
+
+    async def open(self, definition: NodeDefinition, *, validate_only: bool = False) -> Node:
+        """Open a node and what is defined below it; all or nothing. Raises catalogue errors."""
+        opener = Opener(self)
+        node = await opener.open(definition)
+        if validate_only:
+            await self._release(node)
+            return node
+        for opened in opener.opened:
+            self.nodes[opened.name] = opened
+        for opened in opener.opened:
+            self._publish("added", opened)
+        return node
+
+    async def close(self, name: str, *, validate_only: bool = False) -> list[str]:
+        """Close a node and the implicit ones that it alone holds; their names, parents first.
+
+        Raises NodeNotFound, or NodeInUse that names the holders.
+        """
+        node = self.get(name)
+        if node.parents:
+            raise NodeInUse(name, "close", ", ".join(node.holders()))
+        return [] if validate_only else await self._release(node)
+
+    async def close_all(self) -> list[str]:
+        """Close everything, parents before children; problems are collected, for the rest must close too."""
+        problems: list[str] = []
+        while self.nodes:
+            tops = [node for node in self.nodes.values() if not node.parents] or list(self.nodes.values())[:1]
+            for node in tops:
+                for edge in list(node.parents):
+                    edge.detach()
+                try:
+                    await self._release(node)
+                except BlockError as problem:
+                    problems.append(f"{node.name}: {problem}")
+        return problems
+
+    async def collect(self, *candidates: Node) -> list[str]:
+        """Close those of the nodes that are implicit and have no parent any more."""
+        closed: list[str] = []
+        for node in candidates:
+            if node.implicit and not node.parents and self.nodes.get(node.name) is node:
+                closed += await self._release(node)
+        return closed
+
+    async def _release(self, node: Node) -> list[str]:
+        self.nodes.pop(node.name, None)
+        closed = [node.name]
+        children = [edge.node for edge in node.children.values()]
+        try:
+            async with drained(node):
+                await node.driver.close()
+        finally:
+            for edge in node.children.values():
+                edge.detach()
+            for listener in self.on_closed:
+                listener(node)
+            self._publish("removed", node)
+        for child in children:
+            # A node opened for validation is in no table; its implicit children are not either.
+            if child.implicit and not child.parents:
+                closed += await self._release(child)
+        return closed
+
+    # --- users -----------------------------------------------------------------------------------------
+
+    def use(self, name: str, kind: str, user_name: str, *, writable: bool) -> User:
+        """A root edge to a node. Release it with `release`. Raises NodeNotFound or NodeReadOnly."""
+        node = self.get(name)
+        if writable and node.read_only:
+            raise NodeReadOnly(name)
+        user = User(kind, user_name, node, writable)
+        self.changed(node)
+        return user
+
+    def release(self, user: User) -> None:
+        """Give a user's edge back."""
+        node = user.node
+        user.detach()
+        self.changed(node)
+
+    # --- small changes ---------------------------------------------------------------------------------
+
+    async def resize(self, name: str, size: int, preallocation: Preallocation) -> Node:
+        """Change a node's size. Raises OperationUnsupported, NodeReadOnly, NoSpace ..."""
+        user = self.use(name, "call", "resize", writable=True)
+        try:
+            await user.truncate(size, preallocation, exact=True)
+        finally:
+            self.release(user)
+        return self.get(name)
+
+    # --- telling ---------------------------------------------------------------------------------------
+
+    def changed(self, *nodes: Node) -> None:
+        """Publish that clients can see something new about the nodes."""
+        for node in nodes:
+            if self.nodes.get(node.name) is node:
+                self._publish("modified", node)
+
+    def report(self, node_name: str, kind: str, details: Mapping[str, str]) -> None:
+        """Publish an event of a node."""
+        event = NodeReport(node_name, kind, details, self.environment.clock.wall_ns())
+        self.hub.publish("event", node_name, event)
+
+    def _publish(self, kind: str, node: Node) -> None:
+        node.revision = self.hub.revision + 1
+        self.hub.publish(kind, node.name, node)  # type: ignore[arg-type]

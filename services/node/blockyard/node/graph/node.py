@@ -1,0 +1,114 @@
+"""A node of the graph: the seed's struct BlockDriverState. Data and invariants, no logic of requests.
+
+Invariants
+1. `children[name].node` and `parents` mirror each other: an edge is in exactly one node's `parents`.
+2. `driver` is usable from the first instant the node can be found until its last edge is gone.
+3. `quiesced > 0` means no request enters; requests already inside run to their end.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from blockyard.base.clock import Clock
+from blockyard.node.core.accounting import Account
+from blockyard.node.graph import requests
+from blockyard.node.graph.bitmaps import Bitmap
+from blockyard.node.graph.definition import NodeDefinition
+from blockyard.node.graph.tracking import Tracker
+from blockyard.node.interface.child import Buffer
+from blockyard.node.interface.driver import Driver, FilterDriver, FormatDriver, ProtocolDriver
+from blockyard.node.interface.flags import DiscardMode
+from blockyard.node.interface.mapping import Mapping
+
+if TYPE_CHECKING:
+    from blockyard.node.graph.edge import Edge
+
+ReadNow = Callable[["Node", int, memoryview], bool]
+WriteNow = Callable[["Node", int, Buffer, int], bool]
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """One node. `read_now` and `write_now` are chosen once by the kind of driver, to spare a test per request."""
+
+    name: str
+    definition: NodeDefinition
+    driver: Driver
+    clock: Clock
+    read_only: bool
+    implicit: bool = False
+    """Made by the service itself, closed with its last parent."""
+    discard: DiscardMode = DiscardMode.UNMAP
+    no_flush: bool = False
+    path: str = ""
+    """The file at the bottom as it was named; resolves what headers name. Not shown to clients."""
+    filename: str = ""
+    """The file at the bottom, relative to its root."""
+    backing_filename: str = ""
+    backing_format: str = ""
+    uid: str = field(default_factory=lambda: uuid.uuid4().hex)
+    created_ns: int = 0
+    children: dict[str, "Edge"] = field(default_factory=dict)
+    parents: list["Edge"] = field(default_factory=list)
+    bitmaps: dict[str, Bitmap] = field(default_factory=dict)
+    recorders: tuple[Bitmap, ...] = ()
+    """The bitmaps that record writes now: what the request path walks."""
+    quiesced: int = 0
+    undrained: asyncio.Future[None] | None = None
+    write_generation: int = 0
+    flushed_generation: int = 0
+    write_highest: int = 0
+    revision: int = 0
+    account: Account = field(init=False)
+    tracker: Tracker = field(init=False)
+    is_format: bool = field(init=False)
+    is_filter: bool = field(init=False)
+    alignment: int = field(init=False)
+    now_ns: Callable[[], int] = field(init=False)
+    lookup: Callable[[int, int], Mapping | None] = field(init=False)
+    """Of a format driver."""
+    driver_read_now: Callable[[int, memoryview], bool] = field(init=False)
+    """Of a protocol or filter driver."""
+    driver_write_now: Callable[[int, Buffer, int], bool] = field(init=False)
+    read_now: ReadNow = field(init=False)
+    write_now: WriteNow = field(init=False)
+    flush_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        self.now_ns = self.clock.monotonic_ns
+        self.account = Account(self.clock)
+        self.tracker = Tracker(self.clock)
+        self.created_ns = self.clock.wall_ns()
+        self.adopt_driver()
+
+    def adopt_driver(self) -> None:
+        """Choose the forms of the request path for the present driver; again after a reopen."""
+        driver = self.driver
+        self.is_format = isinstance(driver, FormatDriver)
+        self.is_filter = isinstance(driver, FilterDriver)
+        if isinstance(driver, FormatDriver):
+            self.lookup = driver.lookup
+        elif isinstance(driver, ProtocolDriver | FilterDriver):
+            self.driver_read_now, self.driver_write_now = driver.read_now, driver.write_now
+        self.alignment = self.driver.limits.request_alignment
+        self.read_now, self.write_now = requests.inline_path(self)
+
+    def holders(self) -> list[str]:
+        """Who keeps the node alive."""
+        return [edge.holder for edge in self.parents]
+
+    def record_bitmaps(self) -> None:
+        """Bring `recorders` up to date after a bitmap came, went or changed."""
+        self.recorders = tuple(item for item in self.bitmaps.values() if item.recording)
+
+    @property
+    def backing(self) -> "Edge | None":
+        return self.children.get("backing")
+
+    @property
+    def filtered(self) -> "Node | None":
+        """The child whose data a filter passes on; None if this is no filter."""
+        return self.children["file"].node if self.is_filter else None

@@ -1,0 +1,254 @@
+"""From a definition to a node: children first, then the driver, then what the image's header names.
+
+Opening is all or nothing: what was opened on the way is closed again if a later step fails. Must not publish: the
+graph adds the nodes when everything stands.
+"""
+
+from contextlib import AsyncExitStack
+from itertools import count
+from typing import TYPE_CHECKING, Final
+
+from blockyard.base.errors import (
+    BackingDenied,
+    BackingFormatUnknown,
+    BackingLoop,
+    BackingMissing,
+    BlockError,
+    ChainTooDeep,
+    GraphCycle,
+    InvalidArgument,
+    LimitReached,
+    MissingOption,
+    NodeExists,
+    PathDenied,
+    UnknownOption,
+)
+from blockyard.node.drivers.catalogue import driver_class
+from blockyard.node.graph.definition import AUTO_PREFIX, NodeDefinition, check_name, driver_options
+from blockyard.node.graph.edge import Edge
+from blockyard.node.graph.node import Node
+from blockyard.node.interface.driver import BackingReference, ChildSlot, Driver, DriverContext, FormatDriver
+from blockyard.node.interface.flags import Role
+
+if TYPE_CHECKING:
+    from blockyard.node.graph.graph import Graph
+
+_NESTING_MAX: Final = 64
+"""Definitions inside definitions; headers have their own bound (environment.max_chain_depth)."""
+
+
+class Opener:
+    """Opens one definition. `opened` lists the new nodes, children before parents."""
+
+    def __init__(self, graph: "Graph") -> None:
+        self._graph = graph
+        self._environment = graph.environment
+        self._names = count(1)
+        self.opened: list[Node] = []
+
+    async def open(self, definition: NodeDefinition) -> Node:
+        """The top node. Raises catalogue errors and leaves nothing open."""
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(self._undo)
+            node = await self._open(definition, implicit=False, depth=0, chain=())
+            undo.pop_all()
+            return node
+
+    async def _undo(self) -> None:
+        while self.opened:
+            node = self.opened.pop()
+            for edge in node.children.values():
+                edge.detach()
+            await node.driver.close()
+
+    async def _open(
+        self, definition: NodeDefinition, *, implicit: bool, depth: int, chain: tuple[str, ...]
+    ) -> Node:
+        if depth > max(_NESTING_MAX, self._environment.max_chain_depth):
+            raise ChainTooDeep(definition.node_name or definition.driver, self._environment.max_chain_depth)
+        name = self._name(definition)
+        class_ = driver_class(definition.driver)
+        options = driver_options(class_, definition.options)
+        edges = await self._open_children(name, class_, definition, depth, chain)
+        try:
+            context = self._context(name, definition, edges)
+            driver = await class_.open(options, context)
+        except BaseException:
+            for _, edge in edges:
+                edge.detach()
+            raise
+        node = await self._node(name, definition, driver, edges, implicit)
+        await self._follow_header(node, depth, chain)
+        return node
+
+    def _name(self, definition: NodeDefinition) -> str:
+        if len(self._graph.nodes) + len(self.opened) >= self._environment.max_nodes:
+            raise LimitReached("open nodes", self._environment.max_nodes)
+        if not definition.node_name:
+            return f"{AUTO_PREFIX}{self._graph.next_number()}"
+        if not definition.node_name.startswith(AUTO_PREFIX):
+            check_name(definition.node_name)
+        taken = definition.node_name in self._graph.nodes
+        if taken or any(node.name == definition.node_name for node in self.opened):
+            raise NodeExists(definition.node_name)
+        return definition.node_name
+
+    async def _open_children(
+        self, name: str, class_: type[Driver], definition: NodeDefinition, depth: int, chain: tuple[str, ...]
+    ) -> list[tuple[ChildSlot, Edge]]:
+        slots = {slot.name: slot for slot in class_.children}
+        for child in definition.children:
+            if child not in slots:
+                raise UnknownOption(class_.name, child, ", ".join(slots) or "no children")
+        edges: list[tuple[ChildSlot, Edge]] = []
+        try:
+            for slot in class_.children:
+                reference = definition.children.get(slot.name)
+                if reference is None:
+                    if slot.required:
+                        raise MissingOption(class_.name, slot.name)
+                    continue
+                child_node = await self._resolve(reference, definition, slot, depth, chain)
+                edges.append((slot, Edge(None, slot.name, slot.role, child_node)))
+        except BaseException:
+            for _, edge in edges:
+                edge.detach()
+            raise
+        return edges
+
+    async def _resolve(
+        self,
+        reference: NodeDefinition | str,
+        parent: NodeDefinition,
+        slot: ChildSlot,
+        depth: int,
+        chain: tuple[str, ...],
+    ) -> Node:
+        if isinstance(reference, str):
+            if reference == parent.node_name:
+                raise GraphCycle(reference, slot.name)
+            return self._graph.get(reference)
+        return await self._open(
+            _inherit(reference, parent, slot.role), implicit=not reference.node_name, depth=depth + 1, chain=chain
+        )
+
+    def _context(self, name: str, definition: NodeDefinition, edges: list[tuple[ChildSlot, Edge]]) -> DriverContext:
+        graph = self._graph
+        return DriverContext(
+            node_name=name,
+            read_only=definition.read_only,
+            children={slot.name: edge for slot, edge in edges},
+            pool=self._environment.pool.share(name),
+            storage=self._environment.storage,
+            clock=self._environment.clock,
+            discard=definition.discard,
+            direct=definition.direct,
+            no_flush=definition.no_flush,
+            force_share=definition.force_share,
+            report=lambda kind, details: graph.report(name, kind, details),
+        )
+
+    async def _node(
+        self,
+        name: str,
+        definition: NodeDefinition,
+        driver: Driver,
+        edges: list[tuple[ChildSlot, Edge]],
+        implicit: bool,
+    ) -> Node:
+        node = Node(
+            name=name,
+            definition=definition,
+            driver=driver,
+            clock=self._environment.clock,
+            read_only=definition.read_only,
+            implicit=implicit,
+            discard=definition.discard,
+            no_flush=definition.no_flush,
+            path=str(definition.options.get("filename", "")),
+        )
+        for slot, edge in edges:
+            edge.parent = node
+            node.children[slot.name] = edge
+        primary = node.children.get("file")
+        if primary is not None:
+            node.path = primary.node.path
+        node.filename = self._environment.storage.display(node.path) if node.path else ""
+        if isinstance(driver, FormatDriver) and (reference := driver.backing()) is not None:
+            node.backing_filename, node.backing_format = reference.filename, reference.format
+        self.opened.append(node)
+        return node
+
+    # --- backing files that headers name -----------------------------------------------------------------
+
+    async def _follow_header(self, node: Node, depth: int, chain: tuple[str, ...]) -> None:
+        driver = node.driver
+        slots = {slot.name for slot in driver.children}
+        if "backing" not in slots or "backing" in node.definition.children:
+            return
+        reference = driver.backing() if isinstance(driver, FormatDriver) else None
+        if reference is None:
+            return
+        image = node.filename or node.name
+        if not self._environment.follow_backing:
+            raise BackingDenied(image, reference.filename)
+        if not reference.format:
+            raise BackingFormatUnknown(image, reference.filename)
+        if len(chain) >= self._environment.max_chain_depth:
+            raise ChainTooDeep(image, self._environment.max_chain_depth)
+        path = self._locate(node, reference)
+        chain = (*chain, self._environment.storage.display(node.path) if node.path else node.name)
+        if self._environment.storage.display(path) in chain:
+            raise BackingLoop(image, reference.filename)
+        below = await self._open_backing(node, reference, path, depth, chain)
+        node.children["backing"] = Edge(node, "backing", Role.BACKING, below)
+
+    def _locate(self, node: Node, reference: BackingReference) -> str:
+        if not node.path:
+            raise BackingMissing(
+                node.name, reference.filename, "the image is no file, so the name has no directory"
+            )
+        try:
+            return self._environment.storage.relative_to_image(node.path, reference.filename)
+        except PathDenied as refusal:
+            raise BackingMissing(node.filename, reference.filename, refusal.why) from refusal
+
+    async def _open_backing(
+        self, node: Node, reference: BackingReference, path: str, depth: int, chain: tuple[str, ...]
+    ) -> Node:
+        file = NodeDefinition("file", options={"filename": path}, read_only=True)
+        definition = NodeDefinition(
+            reference.format, children={"file": file}, read_only=True, force_share=node.definition.force_share
+        )
+        try:
+            return await self._open(
+                _inherit(definition, node.definition, Role.BACKING), implicit=True, depth=depth + 1, chain=chain
+            )
+        except (BackingMissing, BackingLoop, ChainTooDeep, BackingDenied, BackingFormatUnknown, InvalidArgument):
+            raise
+        except BlockError as problem:
+            raise BackingMissing(node.filename, reference.filename, str(problem)) from problem
+
+
+def _inherit(child: NodeDefinition, parent: NodeDefinition, role: Role) -> NodeDefinition:
+    """A child that is defined inside its parent takes over what the parent's user meant for all of it."""
+    from dataclasses import replace
+
+    if role is Role.BACKING:
+        return replace(
+            child,
+            read_only=True,
+            force_share=child.force_share or parent.force_share,
+            direct=child.direct or parent.direct,
+            children={
+                name: replace(below, read_only=True) if isinstance(below, NodeDefinition) else below
+                for name, below in child.children.items()
+            },
+        )
+    return replace(
+        child,
+        read_only=child.read_only or parent.read_only,
+        force_share=child.force_share or parent.force_share,
+        direct=child.direct or parent.direct,
+        no_flush=child.no_flush or parent.no_flush,
+    )

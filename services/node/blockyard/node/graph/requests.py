@@ -1,0 +1,532 @@
+"""The one path of every request: gate -> align -> track -> serve by the driver's mapping -> account -> mark dirty.
+
+Theory. Layers answer, they do not forward: a format driver tells where bytes are, and this module moves them, so
+that copy-on-write, zero filling, short backing files and alignment exist once. Every request first tries the inline
+form (`*_now`): no await, no task, no allocation per layer. It gives up by returning False, with no effect that a
+repetition would not repeat; then the awaiting form does all of it again.
+
+What must not be here: opening and closing, permissions, anything about who asked.
+
+Invariants
+1. Dirty bitmaps are marked after the data is in place: a copier that clears a bit and then reads sees the new data.
+2. An allocating, zeroing or discarding request is serialising over the driver's units; nothing else overlaps it.
+3. An allocation is committed or abandoned exactly once.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from blockyard.base.errors import NodeReadOnly, OperationUnsupported
+from blockyard.base.ranges import ByteRange, align_down, align_up
+from blockyard.base.units import MIB
+from blockyard.node.core.accounting import DISCARD, FLUSH, READ, TRUNCATE, WRITE, WRITE_ZEROES
+from blockyard.node.graph.tracking import TrackedRequest
+from blockyard.node.interface import tracing
+from blockyard.node.interface.child import Buffer
+from blockyard.node.interface.driver import FilterDriver, FormatDriver, ProtocolDriver, Resizable
+from blockyard.node.interface.flags import COMPRESSED, FUA, NO_FALLBACK, WRITE_UNCHANGED, DiscardMode, Preallocation
+from blockyard.node.interface.mapping import Allocation, MapKind, Mapping
+
+if TYPE_CHECKING:
+    from blockyard.node.graph.node import Node, ReadNow, WriteNow
+
+_ZEROES: Final = memoryview(bytes(1 * MIB))
+INLINE_MAX: Final = 1 * MIB
+"""Longer requests always await: copying more than this would hold up the loop for more than about 100 us."""
+JOIN_MAX: Final = 2 * MIB
+"""An allocating write up to this size is joined with its surroundings into one write."""
+SERIALISE_ALL: Final = 2**62
+"""The end of a range that reaches past any node: what a truncate serialises."""
+
+DATA, ZERO, BACKING = MapKind.DATA, MapKind.ZERO, MapKind.BACKING
+
+
+def fill_zeroes(into: memoryview) -> None:
+    """Zero a buffer by memcpy from a constant (49 GB/s; a new bytes object per call would cost an allocation)."""
+    for start in range(0, len(into), len(_ZEROES)):
+        part = into[start : start + len(_ZEROES)]
+        part[:] = _ZEROES[: len(part)]
+
+
+# --- inline: no await ----------------------------------------------------------------------------------
+
+
+def inline_path(node: "Node") -> "tuple[ReadNow, WriteNow]":
+    """The inline forms for this kind of driver."""
+    if node.is_format:
+        return _read_now_format, _write_now_format
+    return _read_now_driver, _write_now_driver
+
+
+def _read_now_driver(node: "Node", offset: int, into: memoryview) -> bool:
+    length = len(into)
+    if (
+        node.tracker.serialising
+        or length > INLINE_MAX
+        or (node.alignment > 1 and _misaligned(node, offset, length))
+    ):
+        return False
+    start_ns = node.now_ns()
+    if not node.driver_read_now(offset, into):
+        return False
+    node.account.record(READ, length, node.now_ns() - start_ns)
+    return True
+
+
+def _write_now_driver(node: "Node", offset: int, data: Buffer, flags: int) -> bool:
+    length = len(data)
+    if node.read_only:
+        raise NodeReadOnly(node.name)
+    if (
+        node.tracker.serialising
+        or length > INLINE_MAX
+        or (node.alignment > 1 and _misaligned(node, offset, length))
+    ):
+        return False
+    start_ns = node.now_ns()
+    if not node.driver_write_now(offset, data, flags):
+        return False
+    _written(node, offset, length, flags)
+    node.account.record(WRITE, length, node.now_ns() - start_ns)
+    return True
+
+
+def _read_now_format(node: "Node", offset: int, into: memoryview) -> bool:
+    length = len(into)
+    if length > INLINE_MAX or (node.tracker.serialising and node.tracker.blocks(offset, length)):
+        return False
+    start_ns = node.now_ns()
+    lookup = node.lookup
+    position = 0
+    while position < length:
+        mapping = lookup(offset + position, length - position)
+        if mapping is None:
+            return False
+        part = into if mapping.length == length else into[position : position + mapping.length]
+        kind = mapping.kind
+        if kind is DATA:
+            if not mapping.child.read_now(mapping.offset, part):  # type: ignore[union-attr]
+                return False
+        elif kind is ZERO:
+            fill_zeroes(part)
+        elif kind is not BACKING or not _read_backing_now(node, offset + position, part):
+            return False
+        position += mapping.length
+    node.account.record(READ, length, node.now_ns() - start_ns)
+    return True
+
+
+def _read_backing_now(node: "Node", offset: int, into: memoryview) -> bool:
+    backing = node.children.get("backing")
+    if backing is None or offset >= backing.node.driver.size:
+        fill_zeroes(into)
+        return True
+    return backing.read_now(offset, into)
+
+
+def _write_now_format(node: "Node", offset: int, data: Buffer, flags: int) -> bool:
+    length = len(data)
+    if node.read_only:
+        raise NodeReadOnly(node.name)
+    if flags & (FUA | COMPRESSED) or length > INLINE_MAX:
+        return False
+    if node.tracker.serialising and node.tracker.blocks(offset, length):
+        return False
+    start_ns = node.now_ns()
+    mapping = node.lookup(offset, length)
+    if mapping is None or not mapping.writable or mapping.kind is not DATA or mapping.length < length:
+        return False
+    if not mapping.child.write_now(mapping.offset, data, flags):  # type: ignore[union-attr]
+        return False
+    _written(node, offset, length, flags)
+    node.account.record(WRITE, length, node.now_ns() - start_ns)
+    return True
+
+
+def _misaligned(node: "Node", offset: int, length: int) -> bool:
+    return (offset | length) % node.alignment != 0
+
+
+def _written(node: "Node", offset: int, length: int, flags: int) -> None:
+    node.write_generation += 1
+    if offset + length > node.write_highest:
+        node.write_highest = offset + length
+    if node.recorders and not flags & WRITE_UNCHANGED:
+        for bitmap in node.recorders:
+            bitmap.mark(offset, length)
+
+
+# --- reads ---------------------------------------------------------------------------------------------
+
+
+async def read(node: "Node", offset: int, into: memoryview) -> None:
+    """Fill `into`; the range lies inside the node."""
+    if (starter := tracing.active.get()) is not None:
+        with starter(f"blk.read {node.driver.name}", _attributes(node, offset, len(into))):
+            return await _read(node, offset, into)
+    return await _read(node, offset, into)
+
+
+async def _read(node: "Node", offset: int, into: memoryview) -> None:
+    start_ns = node.now_ns()
+    request = await node.tracker.begin(READ, offset, len(into))
+    try:
+        await _read_aligned(node, offset, into)
+    except BaseException:
+        node.account.fail(READ, node.now_ns() - start_ns)
+        raise
+    finally:
+        node.tracker.end(request)
+    node.account.record(READ, len(into), node.now_ns() - start_ns)
+
+
+async def _read_aligned(node: "Node", offset: int, into: memoryview) -> None:
+    if node.alignment > 1 and _misaligned(node, offset, len(into)):
+        wide = ByteRange(offset, len(into)).widened(node.alignment)
+        bounce = memoryview(bytearray(wide.length))
+        await _read_mapped(node, wide.offset, bounce)
+        into[:] = bounce[offset - wide.offset : offset - wide.offset + len(into)]
+        return
+    await _read_mapped(node, offset, into)
+
+
+async def _read_mapped(node: "Node", offset: int, into: memoryview) -> None:
+    driver = node.driver
+    if not isinstance(driver, FormatDriver):
+        assert isinstance(driver, ProtocolDriver | FilterDriver)
+        limit = driver.limits.max_transfer or len(into)
+        for start in range(0, len(into), limit):
+            await driver.read(offset + start, into[start : start + limit])
+        return
+    position, length = 0, len(into)
+    while position < length:
+        mapping = driver.lookup(offset + position, length - position)
+        if mapping is None:
+            mapping = await driver.map(offset + position, length - position)
+        await _read_piece(node, driver, offset + position, mapping, into[position : position + mapping.length])
+        position += mapping.length
+
+
+async def _read_piece(node: "Node", driver: FormatDriver, offset: int, mapping: Mapping, part: memoryview) -> None:
+    if mapping.kind is DATA:
+        assert mapping.child is not None
+        if not mapping.child.read_now(mapping.offset, part):
+            await mapping.child.read(mapping.offset, part)
+    elif mapping.kind is ZERO:
+        fill_zeroes(part)
+    elif mapping.kind is BACKING:
+        if node.backing is None:
+            fill_zeroes(part)
+        else:
+            await node.backing.read(offset, part)
+    else:
+        await driver.read_encoded(offset, part)
+
+
+# --- writes --------------------------------------------------------------------------------------------
+
+
+async def write(node: "Node", offset: int, data: Buffer, flags: int = 0) -> None:
+    """Write a range that lies inside the node (or grows a protocol node)."""
+    if (starter := tracing.active.get()) is not None:
+        with starter(f"blk.write {node.driver.name}", _attributes(node, offset, len(data))):
+            return await _write(node, offset, data, flags)
+    return await _write(node, offset, data, flags)
+
+
+async def _write(node: "Node", offset: int, data: Buffer, flags: int) -> None:
+    if node.read_only:
+        raise NodeReadOnly(node.name)
+    start_ns = node.now_ns()
+    request = await node.tracker.begin(WRITE, offset, len(data), _write_unit(node, offset, len(data), flags))
+    try:
+        await _write_aligned(node, request, offset, memoryview(data), flags)
+        _written(node, offset, len(data), flags)
+    except BaseException:
+        # Part of it may be in place: readers and copiers must look again.
+        _written(node, offset, len(data), flags)
+        node.account.fail(WRITE, node.now_ns() - start_ns)
+        raise
+    finally:
+        node.tracker.end(request)
+    if flags & FUA and node.is_format:
+        await flush(node)
+    node.account.record(WRITE, len(data), node.now_ns() - start_ns)
+
+
+def _write_unit(node: "Node", offset: int, length: int, flags: int) -> int:
+    """The alignment a write must serialise from the start; 0 if it may turn out to need none."""
+    if node.alignment > 1 and _misaligned(node, offset, length):
+        return node.alignment
+    if not node.is_format:
+        return 0
+    driver = node.driver
+    assert isinstance(driver, FormatDriver)
+    mapping = driver.lookup(offset, length)
+    in_place = mapping is not None and mapping.kind is DATA and mapping.writable and mapping.length == length
+    return 0 if in_place and not flags & COMPRESSED else max(1, driver.limits.allocation_unit)
+
+
+async def _write_aligned(node: "Node", request: TrackedRequest, offset: int, data: memoryview, flags: int) -> None:
+    if node.alignment > 1 and _misaligned(node, offset, len(data)):
+        wide = ByteRange(offset, len(data)).widened(node.alignment)
+        bounce = memoryview(bytearray(wide.length))
+        within = min(wide.length, align_up(max(0, node.driver.size - wide.offset), node.alignment))
+        await _read_mapped(node, wide.offset, bounce[:within])
+        bounce[offset - wide.offset : offset - wide.offset + len(data)] = data
+        await _write_mapped(node, request, wide.offset, bounce, flags)
+        return
+    await _write_mapped(node, request, offset, data, flags)
+
+
+async def _write_mapped(node: "Node", request: TrackedRequest, offset: int, data: memoryview, flags: int) -> None:
+    driver = node.driver
+    if not isinstance(driver, FormatDriver):
+        assert isinstance(driver, ProtocolDriver | FilterDriver)
+        limit = driver.limits.max_transfer or max(1, len(data))
+        for start in range(0, len(data), limit):
+            await driver.write(offset + start, data[start : start + limit], flags)
+        return
+    position, length = 0, len(data)
+    while position < length:
+        here, rest = offset + position, length - position
+        if flags & COMPRESSED and (done := await _write_compressed(node, driver, here, data[position:])):
+            position += done
+            continue
+        mapping = driver.lookup(here, rest)
+        if mapping is None:
+            mapping = await driver.map(here, rest)
+        if mapping.kind is DATA and mapping.writable:
+            await _write_child(mapping.child, mapping.offset, data[position : position + mapping.length])
+            position += mapping.length
+        else:
+            await _make_serialising(node, request, driver)
+            position += await _write_allocating(node, driver, here, data[position:], flags)
+
+
+async def _make_serialising(node: "Node", request: TrackedRequest, driver: FormatDriver) -> None:
+    if not request.serialising:
+        await node.tracker.serialise(request, max(1, driver.limits.allocation_unit))
+
+
+async def _write_compressed(node: "Node", driver: FormatDriver, offset: int, data: memoryview) -> int:
+    """Bytes stored compressed: whole units only (the last one may end with the node); 0 to write plainly."""
+    unit = driver.limits.allocation_unit
+    if not unit or offset % unit:
+        return 0
+    at_end = offset + len(data) == driver.size
+    length = len(data) if at_end else align_down(len(data), unit)
+    return length if length and await driver.write_compressed(offset, data[:length]) else 0
+
+
+async def _write_child(child: object, offset: int, data: Buffer, flags: int = 0) -> None:
+    from blockyard.node.graph.edge import Edge
+
+    assert isinstance(child, Edge)
+    if not child.write_now(offset, data, flags):
+        await child.write(offset, data, flags)
+
+
+async def _write_allocating(node: "Node", driver: FormatDriver, offset: int, data: memoryview, flags: int) -> int:
+    """Write a prefix of `data` into new room; the number of bytes written."""
+    allocation = await driver.allocate(offset, len(data), flags)
+    end = min(offset + len(data), allocation.start + allocation.length)
+    part = data[: end - offset]
+    try:
+        if allocation.keep_around:
+            await _write_with_surroundings(node, allocation, offset, part)
+        else:
+            await _write_child(allocation.child, allocation.offset + offset - allocation.start, part)
+    except BaseException:
+        await driver.abandon(allocation)
+        raise
+    await driver.commit(allocation)
+    return len(part)
+
+
+async def _write_with_surroundings(node: "Node", allocation: Allocation, offset: int, data: memoryview) -> None:
+    """Copy on write: what lies around the data in its units is read through the node and moves along."""
+    head = offset - allocation.start
+    tail = allocation.length - head - len(data)
+    if allocation.length <= JOIN_MAX:
+        whole = memoryview(bytearray(allocation.length))
+        await _read_around(node, allocation.start, whole[:head])
+        whole[head : head + len(data)] = data
+        await _read_around(node, offset + len(data), whole[head + len(data) :])
+        await _write_child(allocation.child, allocation.offset, whole)
+        return
+    for start, length in ((allocation.start, head), (offset + len(data), tail)):
+        if length:
+            around = memoryview(bytearray(length))
+            await _read_around(node, start, around)
+            await _write_child(allocation.child, allocation.offset + start - allocation.start, around)
+    await _write_child(allocation.child, allocation.offset + head, data)
+
+
+async def _read_around(node: "Node", offset: int, into: memoryview) -> None:
+    within = min(len(into), max(0, node.driver.size - offset))
+    if within:
+        await _read_mapped(node, offset, into[:within])
+
+
+# --- zeroes, discards, flushes, size --------------------------------------------------------------------
+
+
+async def zero(node: "Node", offset: int, length: int, flags: int = 0) -> None:
+    """Make a range read as zeroes. Raises OperationUnsupported with NO_FALLBACK if only writing would do."""
+    if (starter := tracing.active.get()) is not None:
+        with starter(f"blk.write_zeroes {node.driver.name}", _attributes(node, offset, length)):
+            return await _zero(node, offset, length, flags)
+    return await _zero(node, offset, length, flags)
+
+
+async def _zero(node: "Node", offset: int, length: int, flags: int) -> None:
+    if node.read_only:
+        raise NodeReadOnly(node.name)
+    if not length:
+        return
+    start_ns = node.now_ns()
+    unit = max(1, node.driver.limits.zero_alignment, node.driver.limits.allocation_unit, node.alignment)
+    request = await node.tracker.begin(WRITE_ZEROES, offset, length, 0 if node.is_filter else unit)
+    try:
+        await _zero_split(node, request, offset, length, flags)
+    except BaseException:
+        node.account.fail(WRITE_ZEROES, node.now_ns() - start_ns)
+        raise
+    finally:
+        _written(node, offset, length, flags)
+        node.tracker.end(request)
+    if flags & FUA and node.is_format:
+        await flush(node)
+    node.account.record(WRITE_ZEROES, length, node.now_ns() - start_ns)
+
+
+async def _zero_split(node: "Node", request: TrackedRequest, offset: int, length: int, flags: int) -> None:
+    """Aligned middle by the driver, head and tail (and what the driver cannot do) by writing zero buffers."""
+    if node.is_filter:
+        await node.driver.zero(offset, length, flags)
+        return
+    limits = node.driver.limits
+    middle = _aligned_inside(node, offset, length, limits.zero_alignment)
+    whole = ByteRange(offset, length)
+    if flags & NO_FALLBACK and middle != whole:
+        raise OperationUnsupported(node.name, node.driver.name, "zero an unaligned range without writing")
+    step = align_down(limits.max_zeroes, limits.zero_alignment) or middle.length or 1
+    position = middle.offset
+    while position < middle.end:
+        piece = min(step, middle.end - position)
+        if not await node.driver.zero(position, piece, flags):
+            break
+        position += piece
+    if position < middle.end and flags & NO_FALLBACK:
+        raise OperationUnsupported(node.name, node.driver.name, "zero without writing")
+    if not middle.length:
+        await _write_zero_buffers(node, request, offset, length, flags)
+        return
+    await _write_zero_buffers(node, request, offset, middle.offset - offset, flags)
+    await _write_zero_buffers(node, request, position, whole.end - position, flags)
+
+
+def _aligned_inside(node: "Node", offset: int, length: int, alignment: int) -> ByteRange:
+    """The aligned part of a range; the end of the node counts as aligned."""
+    start = align_up(offset, alignment)
+    end = offset + length
+    if end != node.driver.size:
+        end = align_down(end, alignment)
+    return ByteRange(start, max(0, end - start))
+
+
+async def _write_zero_buffers(node: "Node", request: TrackedRequest, offset: int, length: int, flags: int) -> None:
+    position, end = offset, offset + length
+    while position < end:
+        part = _ZEROES[: min(len(_ZEROES), end - position)]
+        await _write_aligned(node, request, position, part, flags & FUA)
+        position += len(part)
+
+
+async def discard(node: "Node", offset: int, length: int) -> None:
+    """Drop a range, as far as the driver's alignment and the node's discard mode allow."""
+    if node.read_only:
+        raise NodeReadOnly(node.name)
+    if not length or node.discard is DiscardMode.IGNORE:
+        return
+    start_ns = node.now_ns()
+    limits = node.driver.limits
+    request = await node.tracker.begin(
+        DISCARD, offset, length, 0 if node.is_filter else max(1, limits.discard_alignment, limits.allocation_unit)
+    )
+    try:
+        middle = _aligned_inside(node, offset, length, 1 if node.is_filter else limits.discard_alignment)
+        step = align_down(limits.max_discard, limits.discard_alignment) or middle.length or 1
+        for start in range(middle.offset, middle.end, step):
+            await node.driver.discard(start, min(step, middle.end - start))
+    except BaseException:
+        node.account.fail(DISCARD, node.now_ns() - start_ns)
+        raise
+    finally:
+        _written(node, offset, length, 0)
+        node.tracker.end(request)
+    node.account.record(DISCARD, length, node.now_ns() - start_ns)
+
+
+async def flush(node: "Node") -> bool:
+    """Make everything acknowledged before this call durable; False if there was nothing to do.
+
+    Flushes that arrive while one runs share the next one.
+    """
+    wanted = node.write_generation
+    if node.flushed_generation >= wanted or node.no_flush:
+        return False
+    start_ns = node.now_ns()
+    async with node.flush_lock:
+        if node.flushed_generation >= wanted:
+            return True
+        generation = node.write_generation
+        request = await node.tracker.begin(FLUSH, 0, 0)
+        try:
+            await _traced_flush(node)
+            node.flushed_generation = max(node.flushed_generation, generation)
+        except BaseException:
+            node.account.fail(FLUSH, node.now_ns() - start_ns)
+            raise
+        finally:
+            node.tracker.end(request)
+    node.account.record(FLUSH, 0, node.now_ns() - start_ns)
+    return True
+
+
+async def _traced_flush(node: "Node") -> None:
+    if (starter := tracing.active.get()) is not None:
+        with starter(f"blk.flush {node.driver.name}", {"blk.node.name": node.name}):
+            return await node.driver.flush()
+    return await node.driver.flush()
+
+
+async def truncate(node: "Node", size: int, preallocation: Preallocation, exact: bool) -> None:
+    """Change the node's size; bitmaps follow."""
+    if node.read_only:
+        raise NodeReadOnly(node.name)
+    driver = node.driver
+    if not isinstance(driver, Resizable):
+        raise OperationUnsupported(node.name, driver.name, "change its size")
+    start = min(size, driver.size)
+    request = await node.tracker.begin(TRUNCATE, start, SERIALISE_ALL - start, 1)
+    try:
+        await driver.truncate(size, preallocation, exact)
+        for bitmap in node.bitmaps.values():
+            bitmap.resize(driver.size)
+        node.write_generation += 1
+    finally:
+        node.tracker.end(request)
+
+
+async def map_own(node: "Node", offset: int, length: int) -> Mapping:
+    """The mapping of the node's own layer."""
+    driver = node.driver
+    if isinstance(driver, FormatDriver):
+        return driver.lookup(offset, length) or await driver.map(offset, length)
+    assert isinstance(driver, ProtocolDriver | FilterDriver)
+    return await driver.map(offset, length)
+
+
+def _attributes(node: "Node", offset: int, length: int) -> dict[str, str | int]:
+    return {"blk.node.name": node.name, "blk.offset": offset, "blk.length": length}

@@ -1,0 +1,90 @@
+"""Block status: which layer of a chain holds a range, and whether it reads as zeroes.
+
+One pass from the top layer down; every layer answers for as much as it can in one mapping, so that a hole of a
+terabyte is one extent. Must not read data.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from blockyard.node.graph import requests
+from blockyard.node.interface.driver import FormatDriver
+from blockyard.node.interface.mapping import MapKind, Mapping
+
+if TYPE_CHECKING:
+    from blockyard.node.graph.node import Node
+
+
+class Extent(NamedTuple):
+    """What is known about `length` bytes (QEMU's BDRV_BLOCK_* bits as fields)."""
+
+    offset: int
+    length: int
+    allocated: bool
+    """A layer above the base holds it."""
+    zero: bool
+    data: bool
+    compressed: bool
+    depth: int
+    node_name: str
+    host_offset: int
+    """Where it lies in that layer's file; -1 without a single place."""
+
+    def continues(self, other: "Extent") -> bool:
+        """Whether `other` lies right behind this one and says the same."""
+        if other.offset != self.offset + self.length or self[2:8] != other[2:8]:
+            return False
+        return other.host_offset == (self.host_offset + self.length if self.host_offset >= 0 else -1)
+
+
+async def block_status(
+    node: "Node", offset: int, length: int, base: "Node | None" = None, max_extents: int = 1000
+) -> list[Extent]:
+    """At most `max_extents` merged extents from the start of the range; the caller goes on behind the last."""
+    extents: list[Extent] = []
+    end = offset + length
+    while offset < end:
+        extent = await status_at(node, offset, end - offset, base)
+        if extents and extents[-1].continues(extent):
+            extents[-1] = extents[-1]._replace(length=extents[-1].length + extent.length)
+        elif len(extents) == max_extents:
+            break
+        else:
+            extents.append(extent)
+        offset += extent.length
+    return extents
+
+
+async def status_at(node: "Node", offset: int, length: int, base: "Node | None" = None) -> Extent:
+    """The first extent of a range that lies inside the node; never empty."""
+    depth, layer, asked = 0, node, offset
+    while layer is not base:
+        if layer.filtered is not None:
+            layer = layer.filtered
+            continue
+        mapping = await requests.map_own(layer, offset, length)
+        length = mapping.length
+        if mapping.kind is not MapKind.BACKING:
+            return await _held(layer, asked, mapping, depth)
+        backing = layer.backing
+        if backing is None:
+            break
+        size = backing.node.driver.size
+        if offset >= size:
+            # A short backing file ends in zeroes that the layer above shows as its own.
+            return Extent(asked, length, backing.node is not base, True, False, False, depth, layer.name, -1)
+        length = min(length, size - offset)
+        layer, depth = backing.node, depth + 1
+    return Extent(asked, length, False, layer is not base, False, False, depth, layer.name, -1)
+
+
+async def _held(layer: "Node", offset: int, mapping: Mapping, depth: int) -> Extent:
+    compressed = mapping.kind is MapKind.ENCODED
+    if mapping.kind is MapKind.ZERO:
+        return Extent(offset, mapping.length, True, True, False, False, depth, layer.name, -1)
+    host_offset = -1 if compressed else mapping.offset
+    length, zero = mapping.length, False
+    driver = layer.driver
+    if isinstance(driver, FormatDriver) and driver.transparent and mapping.child is not None:
+        below = await mapping.child.map(mapping.offset, mapping.length)
+        length, zero = below.length, below.kind is MapKind.ZERO
+    return Extent(offset, length, True, zero, not zero, compressed, depth, layer.name, host_offset)

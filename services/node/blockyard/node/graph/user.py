@@ -1,0 +1,125 @@
+"""A user of the graph from outside: an export, a session, a job, a call (QEMU's BlockBackend).
+
+It is a root edge that checks what a stranger may ask: ranges inside the node, writes only where allowed. Everything
+that comes from a client or guest enters the graph through one of these.
+"""
+
+from typing import TYPE_CHECKING
+
+from blockyard.base.errors import NodeReadOnly, RangeOutside, ResourceNotFound
+from blockyard.base.ranges import ByteRange
+from blockyard.node.graph import requests, status
+from blockyard.node.graph.edge import Edge
+from blockyard.node.graph.status import Extent
+from blockyard.node.interface.child import Buffer
+from blockyard.node.interface.flags import Preallocation, Role
+
+if TYPE_CHECKING:
+    from blockyard.node.graph.node import Node
+
+
+class User(Edge):
+    """A root edge. `kind` and `name` tell people who it is: export/disk0, job/m1, session/7."""
+
+    __slots__ = ("held_since_ns", "kind", "writable")
+
+    def __init__(self, kind: str, name: str, node: "Node", writable: bool) -> None:
+        if writable and node.read_only:
+            raise NodeReadOnly(node.name)
+        super().__init__(None, name, Role.FILE, node)
+        self.kind = kind
+        self.writable = writable
+        self.held_since_ns = node.clock.wall_ns()
+
+    @property
+    def holder(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+    @property
+    def read_only(self) -> bool:
+        return not self.writable or self.node.read_only
+
+    def check(self, offset: int, length: int) -> None:
+        """Raises RangeOutside unless the range lies inside the node."""
+        size = self.node.driver.size
+        if offset < 0 or length < 0 or offset + length > size:
+            raise RangeOutside(self.node.name, offset, length, size)
+
+    def read_now(self, offset: int, into: memoryview) -> bool:
+        node = self.node
+        if offset < 0 or offset + len(into) > node.driver.size:
+            raise RangeOutside(node.name, offset, len(into), node.driver.size)
+        return not node.quiesced and node.read_now(node, offset, into)
+
+    async def read(self, offset: int, into: memoryview) -> None:
+        self.check(offset, len(into))
+        await super().read(offset, into)
+
+    def write_now(self, offset: int, data: Buffer, flags: int = 0) -> bool:
+        node = self.node
+        if offset < 0 or offset + len(data) > node.driver.size:
+            raise RangeOutside(node.name, offset, len(data), node.driver.size)
+        if not self.writable:
+            raise NodeReadOnly(node.name)
+        return not node.quiesced and node.write_now(node, offset, data, flags)
+
+    async def write(self, offset: int, data: Buffer, flags: int = 0) -> None:
+        self._check_write(offset, len(data))
+        await super().write(offset, data, flags)
+
+    async def zero(self, offset: int, length: int, flags: int = 0) -> None:
+        self._check_write(offset, length)
+        await super().zero(offset, length, flags)
+
+    async def discard(self, offset: int, length: int) -> None:
+        self._check_write(offset, length)
+        await super().discard(offset, length)
+
+    async def flush(self) -> None:
+        await self.flushed()
+
+    async def flushed(self) -> bool:
+        """As `flush`; False if nothing had been written since the last one."""
+        return await requests.flush(await self._entered())
+
+    async def truncate(
+        self, size: int, preallocation: Preallocation = Preallocation.OFF, exact: bool = True
+    ) -> None:
+        if not self.writable:
+            raise NodeReadOnly(self.node.name)
+        await super().truncate(size, preallocation, exact)
+
+    async def block_status(
+        self, offset: int, length: int, max_extents: int = 1000, base: "Node | None" = None
+    ) -> list[Extent]:
+        """Extents from the start of the range; see `graph.status`."""
+        self.check(offset, length)
+        return await status.block_status(self.node, offset, length, base, max_extents)
+
+    def bitmaps(self) -> list[str]:
+        """Names of the node's bitmaps."""
+        return [name for name in self.node.bitmaps if name]
+
+    def bitmap_extents(self, name: str, offset: int, length: int, max_extents: int) -> list[tuple[int, bool]]:
+        """Runs (length, dirty) that cover the start of the range. Raises ResourceNotFound."""
+        bitmap = self.node.bitmaps.get(name)
+        if bitmap is None:
+            raise ResourceNotFound("bitmap", name)
+        runs: list[tuple[int, bool]] = []
+        position, end = offset, offset + length
+        while position < end and len(runs) < max_extents:
+            dirty = bitmap.bits.next_dirty(position, end)
+            if dirty is None:
+                runs.append((end - position, False))
+                break
+            inside = dirty.intersection(ByteRange(offset, length))
+            if inside.offset > position:
+                runs.append((inside.offset - position, False))
+            runs.append((inside.length, True))
+            position = inside.end
+        return runs[:max_extents]
+
+    def _check_write(self, offset: int, length: int) -> None:
+        self.check(offset, length)
+        if not self.writable:
+            raise NodeReadOnly(self.node.name)
