@@ -730,6 +730,33 @@ class JobCancelled(JobError):
 
 
 @dataclass(eq=False)
+class ProtocolViolation(StorageError):
+    """The other side of a connection sent bytes that its protocol forbids."""
+
+    protocol: str
+    what: str
+    expected: str
+    found: str
+    reason = "PROTOCOL_VIOLATION"
+    code = Code.DATA_LOSS
+    template = "{protocol}: {what}: expected {expected}, found {found}"
+    advice = "Nothing of that message was used; check that the other side speaks this protocol."
+
+
+@dataclass(eq=False)
+class AddressUnavailable(StorageError):
+    """An address cannot be listened on."""
+
+    address: str
+    why: str
+    reason = "ADDRESS_UNAVAILABLE"
+    code = Code.FAILED_PRECONDITION
+    field = "address"
+    template = "cannot listen on {address}: {why}"
+    advice = "Choose another address, or stop what uses this one."
+
+
+@dataclass(eq=False)
 class PeerUnavailable(StorageError):
     """Another service of ours does not answer."""
 
