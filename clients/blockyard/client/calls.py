@@ -1,0 +1,146 @@
+"""How every call is made: deadline, trace context, and errors of the catalogue.
+
+What lives here: `Service`, one per service of the API, with the four call shapes. What must not: knowledge of
+any single method beyond whether it is long by nature. The response class stands at the place of the call, so
+that the type checker knows it; the first use compares it with the service's descriptor.
+"""
+
+from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from google.protobuf import descriptor_pool
+from google.protobuf.message import Message
+from grpc import aio
+
+from blockyard.base.errors import BlockError
+from blockyard.rpc.status import from_rpc_error
+
+Response = TypeVar("Response", bound=Message)
+
+PACKAGE: Final = "blockyard.v1"
+DEFAULT_TIMEOUT_S: Final = 60.0
+"""Deadline of a call that answers once, unless it is in `UNHURRIED` or the caller says otherwise."""
+
+UNHURRIED: Final = frozenset(
+    {
+        "CreateImage",
+        "CheckImage",
+        "MeasureImage",
+        "AmendImage",
+        "RebaseImage",
+        "ResizeNode",
+        "CloseNode",
+        "MakeEmpty",
+        "Flush",
+        "WriteZeroes",
+        "Discard",
+    }
+)
+"""Methods whose work grows with the image: no deadline but the caller's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What all calls of a client share."""
+
+    address: str
+    timeout_s: float | None = DEFAULT_TIMEOUT_S
+
+
+class Service:
+    """Calls to one service over one channel."""
+
+    def __init__(self, channel: aio.Channel, name: str, settings: Settings) -> None:
+        self._channel = channel
+        self._name = name
+        self.settings = settings
+        self._methods: dict[str, Any] = {}
+
+    async def unary(
+        self, method: str, request: Message, response: type[Response], timeout: float | None = None
+    ) -> Response:
+        """One request, one response."""
+        call = self._method("unary_unary", method, response)
+        try:
+            answer: Response = await call(request, timeout=self._deadline(method, timeout))
+        except aio.AioRpcError as error:
+            raise self._meaning(error, method) from error
+        return answer
+
+    async def stream(
+        self, method: str, request: Message, response: type[Response], timeout: float | None = None
+    ) -> AsyncIterator[Response]:
+        """One request, many responses. Leaving the loop early ends the call."""
+        call = self._method("unary_stream", method, response)(request, timeout=timeout)
+        try:
+            async for message in call:
+                yield message
+        except aio.AioRpcError as error:
+            raise self._meaning(error, method) from error
+        finally:
+            call.cancel()
+
+    async def upload(
+        self,
+        method: str,
+        requests: AsyncIterable[Message],
+        response: type[Response],
+        timeout: float | None = None,
+    ) -> Response:
+        """Many requests, one response. What raises in `requests` ends the call and is raised here."""
+        call = self._method("stream_unary", method, response)(timeout=timeout)
+        try:
+            async for request in requests:
+                if call.done():
+                    break
+                await call.write(request)
+            await call.done_writing()
+            answer: Response = await call
+        except aio.AioRpcError as error:
+            raise self._meaning(error, method) from error
+        except aio.UsageError:
+            answer = await self._why_it_ended(call, method)
+        finally:
+            call.cancel()
+        return answer
+
+    async def _why_it_ended(self, call: Any, method: str) -> Any:
+        # A write to a call that the server has ended says only that; the reason stands in the call itself.
+        try:
+            return await call
+        except aio.AioRpcError as error:
+            raise self._meaning(error, method) from error
+
+    def _meaning(self, error: aio.AioRpcError, method: str) -> BlockError:
+        return from_rpc_error(error, self.path(method), self.settings.address)
+
+    def path(self, method: str) -> str:
+        """The method as it is named on the wire."""
+        return f"/{PACKAGE}.{self._name}/{method}"
+
+    def duplex(self, method: str, response: type[Message]) -> Any:
+        """Many requests, many responses: the call itself, for `IoSession`."""
+        return self._method("stream_stream", method, response)()
+
+    def _deadline(self, method: str, timeout: float | None) -> float | None:
+        if timeout is not None:
+            return timeout
+        return None if method in UNHURRIED else self.settings.timeout_s
+
+    def _method(self, shape: str, method: str, response: type[Message]) -> Any:
+        found = self._methods.get(method)
+        if found is None:
+            service = descriptor_pool.Default().FindServiceByName(f"{PACKAGE}.{self._name}")
+            described = service.methods_by_name[method]
+            assert described.output_type.full_name == response.DESCRIPTOR.full_name, method
+            found = self._methods[method] = getattr(self._channel, shape)(
+                self.path(method),
+                request_serializer=_serialize,
+                response_deserializer=response.FromString,
+            )
+        return found
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()

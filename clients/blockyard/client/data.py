@@ -1,0 +1,150 @@
+"""Bytes of nodes: `client.data`."""
+
+from collections.abc import AsyncIterable, AsyncIterator
+from pathlib import Path
+from typing import BinaryIO
+
+from blockyard.client.calls import Service
+from blockyard.client.pieces import CHUNK, Piece, from_buffer, from_file, from_stream
+from blockyard.client.session import IoSession
+from blockyard.client.words import to_number
+from blockyard.v1 import data_pb2 as data
+
+
+class Data:
+    """Reads and writes nodes. Ranges are bytes of any alignment; a length of 0 reads to the end."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def pieces(
+        self,
+        node_name: str,
+        offset: int = 0,
+        length: int = 0,
+        *,
+        sparse: bool = True,
+        chunk_bytes: int = CHUNK,
+        timeout: float | None = None,
+    ) -> AsyncIterator[Piece]:
+        """A range as pieces in order; with `sparse`, zero ranges come without data."""
+        request = data.ReadRequest(
+            node_name=node_name,
+            offset_bytes=offset,
+            length_bytes=length,
+            chunk_bytes=chunk_bytes,
+            sparse=sparse,
+        )
+        async for response in self._service.stream("Read", request, data.ReadResponse, timeout):
+            if response.WhichOneof("content") == "zero_length_bytes":
+                yield Piece(response.offset_bytes, response.zero_length_bytes, None)
+            else:
+                yield Piece(response.offset_bytes, len(response.data), response.data)
+
+    async def read(
+        self, node_name: str, offset: int = 0, length: int = 0, *, timeout: float | None = None
+    ) -> bytes:
+        """A range as bytes in memory."""
+        parts = [
+            bytes(piece.length) if piece.data is None else piece.data
+            async for piece in self.pieces(node_name, offset, length, timeout=timeout)
+        ]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def write(
+        self,
+        node_name: str,
+        offset: int,
+        content: bytes | bytearray | memoryview | Path | BinaryIO,
+        *,
+        sparse: bool = False,
+        fua: bool = False,
+        compressed: bool = False,
+        timeout: float | None = None,
+    ) -> int:
+        """Write a buffer, a file or a readable stream; how many bytes. With `sparse`, zeroes travel as lengths."""
+        if isinstance(content, Path):
+            pieces = from_file(content, offset, sparse)
+        elif isinstance(content, bytes | bytearray | memoryview):
+            pieces = from_buffer(content, offset, sparse)
+        else:
+            pieces = from_stream(content, offset, sparse)
+        return await self.write_pieces(node_name, pieces, fua=fua, compressed=compressed, timeout=timeout)
+
+    async def write_pieces(
+        self,
+        node_name: str,
+        pieces: AsyncIterable[Piece],
+        *,
+        fua: bool = False,
+        compressed: bool = False,
+        timeout: float | None = None,
+    ) -> int:
+        """Write pieces in any order. After an error any of them may be written."""
+        requests = _requests(node_name, pieces, fua, compressed)
+        return (await self._service.upload("Write", requests, data.WriteResponse, timeout)).written_bytes
+
+    async def write_zeroes(
+        self,
+        node_name: str,
+        offset: int,
+        length: int,
+        *,
+        may_unmap: bool = False,
+        no_fallback: bool = False,
+        fua: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Make a range read as zeroes."""
+        request = data.WriteZeroesRequest(
+            node_name=node_name,
+            offset_bytes=offset,
+            length_bytes=length,
+            may_unmap=may_unmap,
+            no_fallback=no_fallback,
+            fua=fua,
+        )
+        await self._service.unary("WriteZeroes", request, data.WriteZeroesResponse, timeout)
+
+    async def discard(self, node_name: str, offset: int, length: int, *, timeout: float | None = None) -> None:
+        """Tell that a range is not needed."""
+        request = data.DiscardRequest(node_name=node_name, offset_bytes=offset, length_bytes=length)
+        await self._service.unary("Discard", request, data.DiscardResponse, timeout)
+
+    async def flush(self, node_name: str, *, level: str = "disk", timeout: float | None = None) -> bool:
+        """Make what was acknowledged durable; whether there was anything to do."""
+        number = to_number(data.FlushLevel, level, "level")
+        request = data.FlushRequest(node_name=node_name, level=number)
+        return not (await self._service.unary("Flush", request, data.FlushResponse, timeout)).skipped
+
+    async def block_status(
+        self, node_name: str, offset: int = 0, length: int = 0, *, base_node_name: str = ""
+    ) -> AsyncIterator[data.BlockExtent]:
+        """Where data is, in order; with a base only what is allocated above it counts."""
+        request = data.BlockStatusRequest(
+            node_name=node_name, offset_bytes=offset, length_bytes=length, base_node_name=base_node_name
+        )
+        async for response in self._service.stream("BlockStatus", request, data.BlockStatusResponse):
+            for extent in response.extents:
+                yield extent
+
+    def session(self, node_name: str, *, max_in_flight: int = 64, client_name: str = "") -> IoSession:
+        """A session of many requests on one stream; use it with `async with`."""
+        call = self._service.duplex("IoSession", data.IoSessionResponse)
+        return IoSession(call, node_name, max_in_flight, client_name, self._service.settings)
+
+
+async def _requests(
+    node_name: str, pieces: AsyncIterable[Piece], fua: bool, compressed: bool
+) -> AsyncIterator[data.WriteRequest]:
+    first: data.WriteRequest | None = data.WriteRequest(node_name=node_name, fua=fua, compressed=compressed)
+    async for piece in pieces:
+        request, first = first or data.WriteRequest(), None
+        request.offset_bytes = piece.offset
+        if piece.data is None:
+            request.zero_length_bytes = piece.length
+        else:
+            request.data = piece.data
+        yield request
+    if first is not None:
+        yield first

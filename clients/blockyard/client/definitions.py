@@ -1,0 +1,187 @@
+"""Builders of node definitions: `qcow2(file("disk.qcow2"), node_name="top", read_only=True)`.
+
+What lives here: one function per driver that has an options message, `generic` for all others, and the
+conversion of option values. What must not: calls. Everything here is a pure function on messages.
+
+A child is given as another definition (opened with its parent), as the name of an open node, or, where a
+backing node may be ignored on purpose, as `NO_NODE`.
+"""
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Final, TypedDict, Unpack
+
+from blockyard.base.errors import InvalidArgument
+from blockyard.client.words import to_number
+from blockyard.v1 import drivers_pb2 as drivers
+from blockyard.v1 import types_pb2 as types
+from blockyard.v1.drivers_pb2 import NodeDefinition, NodeReference
+
+
+class NoNode(Enum):
+    """Explicitly nothing, where leaving it out means something else."""
+
+    NO_NODE = "none"
+
+
+NO_NODE: Final = NoNode.NO_NODE
+"""For `backing`: ignore what the image's header names."""
+
+Scalar = bool | int | str | bytes
+Plain = Scalar | Sequence["Plain"] | Mapping[str, "Plain"]
+"""What an option value may be in Python."""
+
+Child = NodeDefinition | str | NoNode
+
+
+class Common(TypedDict, total=False):
+    """Keywords that every driver takes; see the fields of NodeDefinition."""
+
+    node_name: str
+    read_only: bool
+    auto_read_only: bool
+    force_share: bool
+    direct: bool
+    no_flush: bool
+    discard: str
+    detect_zeroes: str
+    labels: Mapping[str, str]
+    executor: str
+
+
+def reference(child: Child) -> NodeReference:
+    """A child as the API has it."""
+    if isinstance(child, NodeDefinition):
+        return NodeReference(definition=child)
+    if isinstance(child, NoNode):
+        return NodeReference(none=True)
+    return NodeReference(node_name=child)
+
+
+def with_common(definition: NodeDefinition, common: Common) -> NodeDefinition:
+    """Set the keywords that every driver takes."""
+    for name in ("node_name", "read_only", "auto_read_only", "force_share", "executor"):
+        if name in common:
+            setattr(definition, name, common[name])
+    for name in ("direct", "no_flush"):
+        if name in common:
+            setattr(definition.cache, name, common[name])  # type: ignore[literal-required]
+    definition.discard = to_number(types.DiscardMode, common.get("discard", ""), "discard")
+    definition.detect_zeroes = to_number(types.DetectZeroes, common.get("detect_zeroes", ""), "detect_zeroes")
+    definition.labels.update(common.get("labels", {}))
+    return definition
+
+
+def file(filename: str, *, locking: str = "", **common: Unpack[Common]) -> NodeDefinition:
+    """A file of the node service's host, beneath a storage root."""
+    options = drivers.FileOptions(filename=filename, locking=locking)
+    return with_common(NodeDefinition(file=options), common)
+
+
+def memory(size: int = 0, **common: Unpack[Common]) -> NodeDefinition:
+    """Bytes in memory, lost at close."""
+    return with_common(NodeDefinition(memory=drivers.MemoryOptions(size=size)), common)
+
+
+def null(
+    size: int = 0, *, latency_ns: int = 0, read_zeroes: bool | None = None, **common: Unpack[Common]
+) -> NodeDefinition:
+    """Reads zeroes, forgets writes."""
+    options = drivers.NullOptions(size=size, latency_ns=latency_ns, read_zeroes=read_zeroes)
+    return with_common(NodeDefinition(null=options), common)
+
+
+def raw(file: Child, *, offset: int = 0, size: int | None = None, **common: Unpack[Common]) -> NodeDefinition:
+    """Another node's bytes as they are, or a window of them."""
+    options = drivers.RawOptions(file=reference(file), offset=offset, size=size)
+    return with_common(NodeDefinition(raw=options), common)
+
+
+def qcow2(
+    file: Child,
+    *,
+    backing: Child | None = None,
+    lazy_refcounts: bool | None = None,
+    l2_cache_size: int | None = None,
+    refcount_cache_size: int | None = None,
+    pass_discard_request: bool | None = None,
+    overlap_check: str = "",
+    **common: Unpack[Common],
+) -> NodeDefinition:
+    """A qcow2 image. `backing` left out is what the header names; `NO_NODE` is none."""
+    options = drivers.Qcow2Options(
+        file=reference(file),
+        backing=None if backing is None else reference(backing),
+        lazy_refcounts=lazy_refcounts,
+        l2_cache_size=l2_cache_size,
+        refcount_cache_size=refcount_cache_size,
+        pass_discard_request=pass_discard_request,
+        overlap_check=overlap_check,
+    )
+    return with_common(NodeDefinition(qcow2=options), common)
+
+
+def generic(
+    driver: str,
+    options: Mapping[str, Plain] | None = None,
+    children: Mapping[str, Child] | None = None,
+    **common: Unpack[Common],
+) -> NodeDefinition:
+    """A driver without a message of its own."""
+    message = drivers.GenericOptions(
+        driver=driver,
+        options={name: option_value(value) for name, value in (options or {}).items()},
+        children={name: reference(child) for name, child in (children or {}).items()},
+    )
+    return with_common(NodeDefinition(generic=message), common)
+
+
+def image(format: str, filename: str, **common: Unpack[Common]) -> NodeDefinition:
+    """A file with a format by name: the short form of `raw(file(...))`, `qcow2(file(...))` and the like.
+
+    The file node inherits whether it is written; every other keyword belongs to the format node.
+    """
+    below = file(
+        filename,
+        read_only=common.get("read_only", False),
+        auto_read_only=common.get("auto_read_only", False),
+        force_share=common.get("force_share", False),
+    )
+    if format == "file":
+        return with_common(below, common)
+    if format == "raw":
+        return raw(below, **common)
+    if format == "qcow2":
+        return qcow2(below, **common)
+    return generic(format, children={"file": below}, **common)
+
+
+def option_value(value: Plain) -> types.OptionValue:
+    """A Python value as the API carries it. Integers keep all 64 bits."""
+    if isinstance(value, bool):
+        return types.OptionValue(bool_value=value)
+    if isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise InvalidArgument(name="option", expected="an integer of 64 bits", found=str(value))
+        return types.OptionValue(int_value=value)
+    if isinstance(value, str):
+        return types.OptionValue(string_value=value)
+    if isinstance(value, bytes):
+        return types.OptionValue(bytes_value=value)
+    if isinstance(value, Mapping):
+        values = {name: option_value(item) for name, item in value.items()}
+        return types.OptionValue(map_value=types.OptionMap(values=values))
+    return types.OptionValue(list_value=types.OptionList(values=[option_value(item) for item in value]))
+
+
+def plain_value(value: types.OptionValue) -> Plain:
+    """An option value as Python has it; the reverse of `option_value`. Unset is an empty string."""
+    kind = value.WhichOneof("kind")
+    if kind is None:
+        return ""
+    if kind == "list_value":
+        return [plain_value(item) for item in value.list_value.values]
+    if kind == "map_value":
+        return {name: plain_value(item) for name, item in value.map_value.values.items()}
+    found: bool | int | str | bytes = getattr(value, kind)
+    return found

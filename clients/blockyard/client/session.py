@@ -1,0 +1,259 @@
+"""A pipelined session on a node: `async with client.data.session("top") as session: await session.read(0, 4096)`.
+
+Theory. Requests are numbered, may be many at once, and are answered in any order. What is submitted in one turn
+of the loop, or while the stream is busy, travels as one message (the server submits it together). Credits are
+counted on both sides: never more requests, and never more bytes of data, in flight than the server granted;
+who asks for more waits in line.
+
+Invariants:
+1. An id is given back, with its credits, exactly once: when its result arrives or the session ends.
+2. A caller that is cancelled gives up waiting, not its request: id and credits stay taken until the result.
+3. After the session ended, for whatever reason, every request raises that reason and none hangs.
+"""
+
+import asyncio
+from collections import deque
+from types import TracebackType
+from typing import Any, Final, Self
+
+from grpc import aio
+
+from blockyard.base.errors import CATALOGUE, BlockError, CallCancelled, PeerUnavailable, RemoteError
+from blockyard.base.ranges import ByteRange
+from blockyard.base.units import MIB
+from blockyard.client.calls import Settings
+from blockyard.client.remote import worded
+from blockyard.rpc.status import from_rpc_error
+from blockyard.v1 import data_pb2 as data
+
+MAX_REQUEST: Final = MIB
+"""Bytes of one request; longer reads and writes are cut."""
+
+MAX_BATCH: Final = 2 * MIB
+"""Bytes of writes that are put into one message before the next begins; gRPC refuses messages above 4 MiB."""
+
+METHOD: Final = "/blockyard.v1.DataService/IoSession"
+
+
+class IoSession:
+    """Many requests on one stream. Make it with `client.data.session`."""
+
+    def __init__(self, call: Any, node_name: str, max_in_flight: int, client_name: str, settings: Settings) -> None:
+        self.node_name = node_name
+        self.size_bytes = 0
+        """Size of the node when the session was opened."""
+        self._call = call
+        self._wish = data.IoSessionOpen(node_name=node_name, client_name=client_name, max_in_flight=max_in_flight)
+        self._settings = settings
+        self._credits = self._max_bytes = self._bytes = 0
+        self._last_id = 0
+        self._waiting: dict[int, tuple[asyncio.Future[bytes], int]] = {}
+        self._line: deque[tuple[data.IoRequest, int, asyncio.Future[bytes]]] = deque()
+        self._outgoing: deque[data.IoRequest] = deque()
+        self._work = asyncio.Event()
+        self._failure: BlockError | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._call.write(data.IoSessionRequest(open=self._wish))
+            first = await self._call.read()
+        except aio.AioRpcError as error:
+            raise self._meaning(error) from error
+        except asyncio.InvalidStateError:
+            raise await self._why_it_ended() from None
+        if first is aio.EOF:
+            raise await self._why_it_ended()
+        self._credits = max(first.opened.max_in_flight, 1)
+        self._bytes = self._max_bytes = first.opened.max_bytes_in_flight or self._credits * MAX_REQUEST
+        self.size_bytes = first.opened.size_bytes
+        self._tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._receive())]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the session. On a clean exit every request that was sent is waited for."""
+        if kind is None and self._failure is None:
+            pending = [future for future, _ in self._waiting.values()] + [item[2] for item in self._line]
+            await asyncio.gather(*pending, return_exceptions=True)
+        self._end(CallCancelled(METHOD, "the session was closed"))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._call.cancel()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that the server has and has not answered."""
+        return len(self._waiting)
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Bytes of a range."""
+        read, limit = data.IoRequest.OPERATION_READ, min(MAX_REQUEST, self._max_bytes)
+        if length <= limit:
+            request = data.IoRequest(operation=read, offset_bytes=offset, length_bytes=length)
+            return await self._submit(request, length)
+        futures = [
+            self._submit(
+                data.IoRequest(operation=read, offset_bytes=piece.offset, length_bytes=piece.length), piece.length
+            )
+            for piece in ByteRange(offset, length).pieces(limit)
+        ]
+        return b"".join(await _all(futures))
+
+    async def write(self, offset: int, content: bytes, *, fua: bool = False) -> None:
+        """Write bytes; a write of more than a MiB is several writes."""
+        write, limit = data.IoRequest.OPERATION_WRITE, min(MAX_REQUEST, self._max_bytes)
+        if len(content) <= limit:
+            request = data.IoRequest(operation=write, offset_bytes=offset, data=content, fua=fua)
+            await self._submit(request, len(content))
+            return
+        view = memoryview(content)
+        futures = [
+            self._submit(
+                data.IoRequest(
+                    operation=write, offset_bytes=offset + at, data=bytes(view[at : at + limit]), fua=fua
+                ),
+                min(limit, len(view) - at),
+            )
+            for at in range(0, len(view), limit)
+        ]
+        await _all(futures)
+
+    async def write_zeroes(self, offset: int, length: int, *, may_unmap: bool = False, fua: bool = False) -> None:
+        """Make a range read as zeroes."""
+        operation = data.IoRequest.OPERATION_WRITE_ZEROES
+        request = data.IoRequest(
+            operation=operation, offset_bytes=offset, length_bytes=length, may_unmap=may_unmap, fua=fua
+        )
+        await self._submit(request, 0)
+
+    async def discard(self, offset: int, length: int) -> None:
+        """Tell that a range is not needed."""
+        operation = data.IoRequest.OPERATION_DISCARD
+        await self._submit(data.IoRequest(operation=operation, offset_bytes=offset, length_bytes=length), 0)
+
+    async def flush(self) -> None:
+        """Make every write that was answered durable."""
+        await self._submit(data.IoRequest(operation=data.IoRequest.OPERATION_FLUSH), 0)
+
+    def _submit(self, request: data.IoRequest, cost: int) -> "asyncio.Future[bytes]":
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        if self._failure is not None:
+            future.set_exception(self._failure)
+        elif not self._line and self._fits(cost):
+            self._start(request, cost, future)
+        else:
+            self._line.append((request, cost, future))
+        return future
+
+    def _fits(self, cost: int) -> bool:
+        return len(self._waiting) < self._credits and cost <= self._bytes
+
+    def _start(self, request: data.IoRequest, cost: int, future: "asyncio.Future[bytes]") -> None:
+        self._last_id += 1
+        request.id = self._last_id
+        self._waiting[request.id] = (future, cost)
+        self._bytes -= cost
+        self._outgoing.append(request)
+        self._work.set()
+
+    async def _send(self) -> None:
+        try:
+            while True:
+                await self._work.wait()
+                self._work.clear()
+                while self._outgoing:
+                    await self._call.write(data.IoSessionRequest(batch=self._next_batch()))
+        except aio.AioRpcError as error:
+            self._end(self._meaning(error))
+        except (asyncio.InvalidStateError, aio.UsageError):
+            self._end(await self._why_it_ended())
+
+    def _next_batch(self) -> data.IoBatch:
+        batch, size = data.IoBatch(), 0
+        while self._outgoing and size < MAX_BATCH:
+            request = self._outgoing.popleft()
+            size += len(request.data)
+            batch.requests.append(request)
+        return batch
+
+    async def _receive(self) -> None:
+        try:
+            while (response := await self._call.read()) is not aio.EOF:
+                for result in response.results:
+                    self._finish(result)
+                self._let_in()
+        except aio.AioRpcError as error:
+            self._end(self._meaning(error))
+            return
+        self._end(await self._why_it_ended())
+
+    def _finish(self, result: data.IoResult) -> None:
+        found = self._waiting.pop(result.id, None)
+        if found is None:
+            return  # an answer to nothing; the server is not trusted to count
+        future, cost = found
+        self._bytes += cost
+        if future.done():
+            return
+        if result.code:
+            future.set_exception(failure_of(result))
+        else:
+            future.set_result(result.data)
+
+    def _let_in(self) -> None:
+        while self._line:
+            request, cost, future = self._line[0]
+            if future.done():
+                self._line.popleft()
+            elif self._fits(cost):
+                self._line.popleft()
+                self._start(request, cost, future)
+            else:
+                return
+
+    def _end(self, failure: BlockError) -> None:
+        if self._failure is None:
+            self._failure = failure
+        futures = [future for future, _ in self._waiting.values()] + [item[2] for item in self._line]
+        self._waiting.clear()
+        self._line.clear()
+        self._outgoing.clear()
+        for future in futures:
+            if not future.done():
+                future.set_exception(self._failure)
+                future.exception()  # nobody may be waiting any more
+
+    def _meaning(self, error: aio.AioRpcError) -> BlockError:
+        return from_rpc_error(error, METHOD, self._settings.address)
+
+    async def _why_it_ended(self) -> BlockError:
+        try:
+            async for _ in self._call:
+                pass
+        except aio.AioRpcError as error:
+            return self._meaning(error)
+        except (aio.UsageError, asyncio.InvalidStateError):
+            pass
+        code = await self._call.code()
+        detail = await self._call.details() or f"the session ended ({code.name})"
+        return PeerUnavailable("node", self._settings.address, detail)
+
+
+def failure_of(result: data.IoResult) -> BlockError:
+    """The error that a result carries, with the service's own words."""
+    kind = CATALOGUE.get(result.reason)
+    if kind is None:
+        return RemoteError(METHOD, str(result.code), result.reason, result.error_message)
+    return worded(kind, result.error_message)
+
+
+async def _all(futures: list["asyncio.Future[bytes]"]) -> list[bytes]:
+    # All pieces are waited for, so that none is in flight when the first failure is raised.
+    results = await asyncio.gather(*futures, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if isinstance(result, bytes)]
