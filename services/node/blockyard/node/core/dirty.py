@@ -58,15 +58,15 @@ class DirtyBitmap:
 
     def mark(self, offset: int, length: int) -> None:
         """Every granule that the range touches is dirty. 0.3 us inside one granule."""
-        first = offset >> self._shift
         end = offset + length
         if end > self.size:
             self.resize(end)
-        last = (end - 1) >> self._shift
+        shift = self._shift
+        first, last = offset >> shift, (end - 1) >> shift
         if first == last:
-            mask = 1 << (first & 7)
-            if not self._bits[first >> 3] & mask:
-                self._bits[first >> 3] |= mask
+            bits, byte, mask = self._bits, first >> 3, 1 << (first & 7)
+            if not bits[byte] & mask:
+                bits[byte] |= mask
                 self.count += 1
         elif length > 0:
             self._fill(first, last + 1, True)
