@@ -78,6 +78,8 @@ class Opener:
                 edge.detach()
             raise
         node = await self._node(name, definition, driver, edges, implicit)
+        # The driver sees its children as they are, also a backing file that is attached later.
+        context.children = node.children
         await self._follow_header(node, depth, chain)
         return node
 
