@@ -9,6 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from blockyard.node.graph import requests
+from blockyard.node.graph.reading import fill_zeroes
 from blockyard.node.interface.child import Buffer
 from blockyard.node.interface.flags import Preallocation, Role
 from blockyard.node.interface.limits import Limits
@@ -78,7 +79,7 @@ class Edge:
         node = await self._entered()
         within = min(len(into), max(0, node.driver.size - offset))
         if within < len(into):
-            requests.fill_zeroes(into[within:])
+            fill_zeroes(into[within:])
             into = into[:within]
         if within and not node.read_now(node, offset, into):
             await requests.read(node, offset, into)

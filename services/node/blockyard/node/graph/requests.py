@@ -18,33 +18,28 @@ from typing import TYPE_CHECKING, Final
 from blockyard.base.errors import NodeReadOnly, OperationUnsupported
 from blockyard.base.ranges import ByteRange, align_down, align_up
 from blockyard.base.units import MIB
-from blockyard.node.core.accounting import DISCARD, FLUSH, READ, TRUNCATE, WRITE, WRITE_ZEROES
+from blockyard.node.core.accounting import COPY, DISCARD, FLUSH, READ, TRUNCATE, WRITE, WRITE_ZEROES
+from blockyard.node.graph import writing
+from blockyard.node.graph.reading import ZEROES, fill_zeroes, misaligned, read_aligned
 from blockyard.node.graph.tracking import TrackedRequest
+from blockyard.node.graph.writing import BufferPayload, Payload
 from blockyard.node.interface import tracing
 from blockyard.node.interface.child import Buffer
 from blockyard.node.interface.driver import FilterDriver, FormatDriver, ProtocolDriver, Resizable
 from blockyard.node.interface.flags import COMPRESSED, FUA, NO_FALLBACK, WRITE_UNCHANGED, DiscardMode, Preallocation
-from blockyard.node.interface.mapping import Allocation, MapKind, Mapping
+from blockyard.node.interface.mapping import MapKind, Mapping
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from blockyard.node.graph.node import Node, ReadNow, WriteNow
 
-_ZEROES: Final = memoryview(bytes(1 * MIB))
 INLINE_MAX: Final = 1 * MIB
 """Longer requests always await: copying more than this would hold up the loop for more than about 100 us."""
-JOIN_MAX: Final = 2 * MIB
-"""An allocating write up to this size is joined with its surroundings into one write."""
 SERIALISE_ALL: Final = 2**62
 """The end of a range that reaches past any node: what a truncate serialises."""
 
 DATA, ZERO, BACKING = MapKind.DATA, MapKind.ZERO, MapKind.BACKING
-
-
-def fill_zeroes(into: memoryview) -> None:
-    """Zero a buffer by memcpy from a constant (49 GB/s; a new bytes object per call would cost an allocation)."""
-    for start in range(0, len(into), len(_ZEROES)):
-        part = into[start : start + len(_ZEROES)]
-        part[:] = _ZEROES[: len(part)]
 
 
 # --- inline: no await ----------------------------------------------------------------------------------
@@ -59,11 +54,7 @@ def inline_path(node: "Node") -> "tuple[ReadNow, WriteNow]":
 
 def _read_now_driver(node: "Node", offset: int, into: memoryview) -> bool:
     length = len(into)
-    if (
-        node.tracker.serialising
-        or length > INLINE_MAX
-        or (node.alignment > 1 and _misaligned(node, offset, length))
-    ):
+    if node.tracker.serialising or length > INLINE_MAX or (node.alignment > 1 and misaligned(node, offset, length)):
         return False
     start_ns = node.now_ns()
     if not node.driver_read_now(offset, into):
@@ -76,11 +67,7 @@ def _write_now_driver(node: "Node", offset: int, data: Buffer, flags: int) -> bo
     length = len(data)
     if node.read_only:
         raise NodeReadOnly(node.name)
-    if (
-        node.tracker.serialising
-        or length > INLINE_MAX
-        or (node.alignment > 1 and _misaligned(node, offset, length))
-    ):
+    if node.tracker.serialising or length > INLINE_MAX or (node.alignment > 1 and misaligned(node, offset, length)):
         return False
     start_ns = node.now_ns()
     if not node.driver_write_now(offset, data, flags):
@@ -142,10 +129,6 @@ def _write_now_format(node: "Node", offset: int, data: Buffer, flags: int) -> bo
     return True
 
 
-def _misaligned(node: "Node", offset: int, length: int) -> bool:
-    return (offset | length) % node.alignment != 0
-
-
 def _written(node: "Node", offset: int, length: int, flags: int) -> None:
     node.write_generation += 1
     if offset + length > node.write_highest:
@@ -170,7 +153,7 @@ async def _read(node: "Node", offset: int, into: memoryview) -> None:
     start_ns = node.now_ns()
     request = await node.tracker.begin(READ, offset, len(into))
     try:
-        await _read_aligned(node, offset, into)
+        await read_aligned(node, offset, into)
     except BaseException:
         node.account.fail(READ, node.now_ns() - start_ns)
         raise
@@ -179,193 +162,78 @@ async def _read(node: "Node", offset: int, into: memoryview) -> None:
     node.account.record(READ, len(into), node.now_ns() - start_ns)
 
 
-async def _read_aligned(node: "Node", offset: int, into: memoryview) -> None:
-    if node.alignment > 1 and _misaligned(node, offset, len(into)):
-        wide = ByteRange(offset, len(into)).widened(node.alignment)
-        bounce = memoryview(bytearray(wide.length))
-        await _read_mapped(node, wide.offset, bounce)
-        into[:] = bounce[offset - wide.offset : offset - wide.offset + len(into)]
-        return
-    await _read_mapped(node, offset, into)
-
-
-async def _read_mapped(node: "Node", offset: int, into: memoryview) -> None:
-    driver = node.driver
-    if not isinstance(driver, FormatDriver):
-        assert isinstance(driver, ProtocolDriver | FilterDriver)
-        limit = driver.limits.max_transfer or len(into)
-        for start in range(0, len(into), limit):
-            await driver.read(offset + start, into[start : start + limit])
-        return
-    position, length = 0, len(into)
-    while position < length:
-        mapping = driver.lookup(offset + position, length - position)
-        if mapping is None:
-            mapping = await driver.map(offset + position, length - position)
-        await _read_piece(node, driver, offset + position, mapping, into[position : position + mapping.length])
-        position += mapping.length
-
-
-async def _read_piece(node: "Node", driver: FormatDriver, offset: int, mapping: Mapping, part: memoryview) -> None:
-    if mapping.kind is DATA:
-        assert mapping.child is not None
-        if not mapping.child.read_now(mapping.offset, part):
-            await mapping.child.read(mapping.offset, part)
-    elif mapping.kind is ZERO:
-        fill_zeroes(part)
-    elif mapping.kind is BACKING:
-        if node.backing is None:
-            fill_zeroes(part)
-        else:
-            await node.backing.read(offset, part)
-    else:
-        await driver.read_encoded(offset, part)
-
-
 # --- writes --------------------------------------------------------------------------------------------
 
 
 async def write(node: "Node", offset: int, data: Buffer, flags: int = 0) -> None:
     """Write a range that lies inside the node (or grows a protocol node)."""
+    await write_from(node, offset, BufferPayload(memoryview(data)), flags)
+
+
+async def write_from(node: "Node", offset: int, payload: Payload, flags: int = 0) -> None:
+    """As `write`, from anything that can put its bytes somewhere (see `graph.writing`)."""
     if (starter := tracing.active.get()) is not None:
-        with starter(f"blk.write {node.driver.name}", _attributes(node, offset, len(data))):
-            return await _write(node, offset, data, flags)
-    return await _write(node, offset, data, flags)
+        with starter(f"blk.write {node.driver.name}", _attributes(node, offset, payload.length)):
+            return await _write(node, offset, payload, flags)
+    return await _write(node, offset, payload, flags)
 
 
-async def _write(node: "Node", offset: int, data: Buffer, flags: int) -> None:
+async def _write(node: "Node", offset: int, payload: Payload, flags: int) -> None:
     if node.read_only:
         raise NodeReadOnly(node.name)
-    start_ns = node.now_ns()
-    request = await node.tracker.begin(WRITE, offset, len(data), _write_unit(node, offset, len(data), flags))
+    start_ns, length = node.now_ns(), payload.length
+    request = await node.tracker.begin(
+        WRITE, offset, length, writing.unit_to_serialise(node, offset, length, flags)
+    )
     try:
-        await _write_aligned(node, request, offset, memoryview(data), flags)
-        _written(node, offset, len(data), flags)
+        await writing.write_aligned(node, request, offset, payload, flags)
     except BaseException:
-        # Part of it may be in place: readers and copiers must look again.
-        _written(node, offset, len(data), flags)
         node.account.fail(WRITE, node.now_ns() - start_ns)
         raise
     finally:
+        # After an error part of it may be in place: readers and copiers must look again.
+        _written(node, offset, length, flags)
         node.tracker.end(request)
     if flags & FUA and node.is_format:
         await flush(node)
-    node.account.record(WRITE, len(data), node.now_ns() - start_ns)
+    node.account.record(WRITE, length, node.now_ns() - start_ns)
 
 
-def _write_unit(node: "Node", offset: int, length: int, flags: int) -> int:
-    """The alignment a write must serialise from the start; 0 if it may turn out to need none."""
-    if node.alignment > 1 and _misaligned(node, offset, length):
-        return node.alignment
-    if not node.is_format:
-        return 0
-    driver = node.driver
-    assert isinstance(driver, FormatDriver)
-    mapping = driver.lookup(offset, length)
-    in_place = mapping is not None and mapping.kind is DATA and mapping.writable and mapping.length == length
-    return 0 if in_place and not flags & COMPRESSED else max(1, driver.limits.allocation_unit)
+async def populate(node: "Node", offset: int, length: int) -> int:
+    """Copy what the backing chain holds of a range into the node; readers see no change (copy on read).
 
-
-async def _write_aligned(node: "Node", request: TrackedRequest, offset: int, data: memoryview, flags: int) -> None:
-    if node.alignment > 1 and _misaligned(node, offset, len(data)):
-        wide = ByteRange(offset, len(data)).widened(node.alignment)
-        bounce = memoryview(bytearray(wide.length))
-        within = min(wide.length, align_up(max(0, node.driver.size - wide.offset), node.alignment))
-        await _read_mapped(node, wide.offset, bounce[:within])
-        bounce[offset - wide.offset : offset - wide.offset + len(data)] = data
-        await _write_mapped(node, request, wide.offset, bounce, flags)
-        return
-    await _write_mapped(node, request, offset, data, flags)
-
-
-async def _write_mapped(node: "Node", request: TrackedRequest, offset: int, data: memoryview, flags: int) -> None:
-    driver = node.driver
-    if not isinstance(driver, FormatDriver):
-        assert isinstance(driver, ProtocolDriver | FilterDriver)
-        limit = driver.limits.max_transfer or max(1, len(data))
-        for start in range(0, len(data), limit):
-            await driver.write(offset + start, data[start : start + limit], flags)
-        return
-    position, length = 0, len(data)
-    while position < length:
-        here, rest = offset + position, length - position
-        if flags & COMPRESSED and (done := await _write_compressed(node, driver, here, data[position:])):
-            position += done
-            continue
-        mapping = driver.lookup(here, rest)
-        if mapping is None:
-            mapping = await driver.map(here, rest)
-        if mapping.kind is DATA and mapping.writable:
-            await _write_child(mapping.child, mapping.offset, data[position : position + mapping.length])
-            position += mapping.length
-        else:
-            await _make_serialising(node, request, driver)
-            position += await _write_allocating(node, driver, here, data[position:], flags)
-
-
-async def _make_serialising(node: "Node", request: TrackedRequest, driver: FormatDriver) -> None:
-    if not request.serialising:
-        await node.tracker.serialise(request, max(1, driver.limits.allocation_unit))
-
-
-async def _write_compressed(node: "Node", driver: FormatDriver, offset: int, data: memoryview) -> int:
-    """Bytes stored compressed: whole units only (the last one may end with the node); 0 to write plainly."""
-    unit = driver.limits.allocation_unit
-    if not unit or offset % unit:
-        return 0
-    at_end = offset + len(data) == driver.size
-    length = len(data) if at_end else align_down(len(data), unit)
-    return length if length and await driver.write_compressed(offset, data[:length]) else 0
-
-
-async def _write_child(child: object, offset: int, data: Buffer, flags: int = 0) -> None:
-    from blockyard.node.graph.edge import Edge
-
-    assert isinstance(child, Edge)
-    if not child.write_now(offset, data, flags):
-        await child.write(offset, data, flags)
-
-
-async def _write_allocating(node: "Node", driver: FormatDriver, offset: int, data: memoryview, flags: int) -> int:
-    """Write a prefix of `data` into new room; the number of bytes written."""
-    allocation = await driver.allocate(offset, len(data), flags)
-    end = min(offset + len(data), allocation.start + allocation.length)
-    part = data[: end - offset]
+    Atomic towards guests' writes of the range. Returns how many bytes were written.
+    """
+    start_ns = node.now_ns()
+    unit = max(1, node.driver.limits.allocation_unit, node.alignment)
+    request = await node.tracker.begin(COPY, offset, length, unit)
     try:
-        if allocation.keep_around:
-            await _write_with_surroundings(node, allocation, offset, part)
-        else:
-            await _write_child(allocation.child, allocation.offset + offset - allocation.start, part)
+        written = await writing.populate(node, request, offset, length)
+        node.write_generation += 1
     except BaseException:
-        await driver.abandon(allocation)
+        node.account.fail(COPY, node.now_ns() - start_ns)
         raise
-    await driver.commit(allocation)
-    return len(part)
+    finally:
+        node.tracker.end(request)
+    node.account.record(COPY, written, node.now_ns() - start_ns)
+    return written
 
 
-async def _write_with_surroundings(node: "Node", allocation: Allocation, offset: int, data: memoryview) -> None:
-    """Copy on write: what lies around the data in its units is read through the node and moves along."""
-    head = offset - allocation.start
-    tail = allocation.length - head - len(data)
-    if allocation.length <= JOIN_MAX:
-        whole = memoryview(bytearray(allocation.length))
-        await _read_around(node, allocation.start, whole[:head])
-        whole[head : head + len(data)] = data
-        await _read_around(node, offset + len(data), whole[head + len(data) :])
-        await _write_child(allocation.child, allocation.offset, whole)
-        return
-    for start, length in ((allocation.start, head), (offset + len(data), tail)):
-        if length:
-            around = memoryview(bytearray(length))
-            await _read_around(node, start, around)
-            await _write_child(allocation.child, allocation.offset + start - allocation.start, around)
-    await _write_child(allocation.child, allocation.offset + head, data)
-
-
-async def _read_around(node: "Node", offset: int, into: memoryview) -> None:
-    within = min(len(into), max(0, node.driver.size - offset))
-    if within:
-        await _read_mapped(node, offset, into[:within])
+async def copied_by_kernel(node: "Node", offset: int, length: int, copy: "Callable[[], Awaitable[None]]") -> None:
+    """Track and account a write that the kernel makes to a protocol node behind the driver's back."""
+    if node.read_only:
+        raise NodeReadOnly(node.name)
+    start_ns = node.now_ns()
+    request = await node.tracker.begin(WRITE, offset, length)
+    try:
+        await copy()
+    except BaseException:
+        node.account.fail(WRITE, node.now_ns() - start_ns)
+        raise
+    finally:
+        _written(node, offset, length, 0)
+        node.tracker.end(request)
+    node.account.record(WRITE, length, node.now_ns() - start_ns)
 
 
 # --- zeroes, discards, flushes, size --------------------------------------------------------------------
@@ -438,8 +306,8 @@ def _aligned_inside(node: "Node", offset: int, length: int, alignment: int) -> B
 async def _write_zero_buffers(node: "Node", request: TrackedRequest, offset: int, length: int, flags: int) -> None:
     position, end = offset, offset + length
     while position < end:
-        part = _ZEROES[: min(len(_ZEROES), end - position)]
-        await _write_aligned(node, request, position, part, flags & FUA)
+        part = ZEROES[: min(len(ZEROES), end - position)]
+        await writing.write_aligned(node, request, position, BufferPayload(part), flags & FUA)
         position += len(part)
 
 

@@ -1,0 +1,200 @@
+"""Moving bytes into a node whose request is admitted: read-modify-write, allocation, copy on write, compression.
+
+The part of the request path below tracking and accounting; `graph.requests` calls it, nobody else does.
+
+Theory. What is written is a `Payload`: something of a length that can put a part of itself at a place of a child.
+A buffer is one; a range of another file that the kernel copies is another (`copying.kernel`), so that a copy of
+cluster-aligned data never enters our memory, and allocation and ordering are written once for both.
+"""
+
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from blockyard.base.ranges import ByteRange, align_down, align_up
+from blockyard.base.units import MIB
+from blockyard.node.graph.reading import is_zero, misaligned, read_around, read_mapped
+from blockyard.node.graph.tracking import TrackedRequest
+from blockyard.node.interface.driver import FilterDriver, FormatDriver, ProtocolDriver
+from blockyard.node.interface.flags import COMPRESSED, WRITE_UNCHANGED
+from blockyard.node.interface.mapping import Allocation, MapKind
+
+if TYPE_CHECKING:
+    from blockyard.node.graph.edge import Edge
+    from blockyard.node.graph.node import Node
+
+JOIN_MAX: Final = 2 * MIB
+"""An allocating write up to this size is joined with its surroundings into one write."""
+POPULATE_STEP: Final = 1 * MIB
+"""Bytes that a populate holds in memory at once."""
+
+
+class Payload(Protocol):
+    """What is written. Positions count from the start of the payload."""
+
+    @property
+    def length(self) -> int: ...
+
+    async def view(self, position: int, length: int) -> memoryview:
+        """The bytes themselves, for those who must look at them or join them."""
+        ...
+
+    async def put(self, child: "Edge", offset: int, position: int, length: int) -> None:
+        """Write a part of the payload at `offset` of the child."""
+        ...
+
+
+class BufferPayload:
+    """Bytes in memory."""
+
+    __slots__ = ("_data", "length")
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+        self.length = len(data)
+
+    async def view(self, position: int, length: int) -> memoryview:
+        return self._data[position : position + length]
+
+    async def put(self, child: "Edge", offset: int, position: int, length: int) -> None:
+        data = self._data[position : position + length]
+        if not child.write_now(offset, data):
+            await child.write(offset, data)
+
+
+def unit_to_serialise(node: "Node", offset: int, length: int, flags: int) -> int:
+    """The alignment a write must serialise from the start; 0 if it may turn out to need none."""
+    if node.alignment > 1 and misaligned(node, offset, length):
+        return node.alignment
+    driver = node.driver
+    if not isinstance(driver, FormatDriver) or not length:
+        return 0
+    mapping = driver.lookup(offset, length)
+    in_place = (
+        mapping is not None and mapping.kind is MapKind.DATA and mapping.writable and mapping.length == length
+    )
+    return 0 if in_place and not flags & COMPRESSED else max(1, driver.limits.allocation_unit)
+
+
+async def write_aligned(node: "Node", request: TrackedRequest, offset: int, payload: Payload, flags: int) -> None:
+    """Write a range of any alignment; what the driver cannot take becomes a read-modify-write."""
+    if node.alignment == 1 or not misaligned(node, offset, payload.length):
+        await write_mapped(node, request, offset, payload, flags)
+        return
+    wide = ByteRange(offset, payload.length).widened(node.alignment)
+    bounce = memoryview(bytearray(wide.length))
+    there = min(wide.length, align_up(max(0, node.driver.size - wide.offset), node.alignment))
+    await read_mapped(node, wide.offset, bounce[:there])
+    start = offset - wide.offset
+    bounce[start : start + payload.length] = await payload.view(0, payload.length)
+    await write_mapped(node, request, wide.offset, BufferPayload(bounce), flags)
+
+
+async def write_mapped(node: "Node", request: TrackedRequest, offset: int, payload: Payload, flags: int) -> None:
+    """Write an aligned range piece by piece: in place where that is allowed, into new room elsewhere."""
+    driver = node.driver
+    if not isinstance(driver, FormatDriver):
+        assert isinstance(driver, ProtocolDriver | FilterDriver)
+        await _write_driver(driver, offset, payload, flags)
+        return
+    position = 0
+    while position < payload.length:
+        here, rest = offset + position, payload.length - position
+        if flags & COMPRESSED and (done := await _write_compressed(driver, here, payload, position)):
+            position += done
+            continue
+        mapping = driver.lookup(here, rest) or await driver.map(here, rest)
+        if mapping.kind is MapKind.DATA and mapping.writable:
+            await payload.put(cast("Edge", mapping.child), mapping.offset, position, mapping.length)
+            position += mapping.length
+            continue
+        if not request.serialising:
+            # The mapping may change while we wait for others, so look again.
+            await node.tracker.serialise(request, max(1, driver.limits.allocation_unit))
+            continue
+        position += await _write_allocating(node, driver, here, payload, position, flags)
+
+
+async def _write_driver(driver: ProtocolDriver | FilterDriver, offset: int, payload: Payload, flags: int) -> None:
+    limit = driver.limits.max_transfer or payload.length
+    for position in range(0, payload.length, max(1, limit)):
+        length = min(limit, payload.length - position)
+        await driver.write(offset + position, await payload.view(position, length), flags)
+
+
+async def _write_compressed(driver: FormatDriver, offset: int, payload: Payload, position: int) -> int:
+    """Bytes stored compressed: whole units only (the last one may end with the node); 0 to write plainly."""
+    unit = driver.limits.allocation_unit
+    if not unit or offset % unit:
+        return 0
+    length = payload.length - position
+    if offset + length != driver.size:
+        length = align_down(length, unit)
+    if not length:
+        return 0
+    return length if await driver.write_compressed(offset, await payload.view(position, length)) else 0
+
+
+async def _write_allocating(
+    node: "Node", driver: FormatDriver, offset: int, payload: Payload, position: int, flags: int
+) -> int:
+    """Write a part of the payload into new room; its length."""
+    allocation = await driver.allocate(offset, payload.length - position, flags)
+    length = min(payload.length - position, allocation.start + allocation.length - offset)
+    try:
+        if allocation.keep_around and length < allocation.length:
+            await _write_with_surroundings(node, allocation, offset, payload, position, length)
+        else:
+            child = cast("Edge", allocation.child)
+            await payload.put(child, allocation.offset + offset - allocation.start, position, length)
+    except BaseException:
+        await driver.abandon(allocation)
+        raise
+    await driver.commit(allocation)
+    return length
+
+
+async def _write_with_surroundings(
+    node: "Node", allocation: Allocation, offset: int, payload: Payload, position: int, length: int
+) -> None:
+    """Copy on write: what lies around the data in its units is read through the node and moves along."""
+    child = cast("Edge", allocation.child)
+    head = offset - allocation.start
+    tail = allocation.length - head - length
+    if allocation.length <= JOIN_MAX:
+        whole = memoryview(bytearray(allocation.length))
+        await read_around(node, allocation.start, whole[:head])
+        whole[head : head + length] = await payload.view(position, length)
+        await read_around(node, offset + length, whole[head + length :])
+        await BufferPayload(whole).put(child, allocation.offset, 0, len(whole))
+        return
+    for start, around_length in ((allocation.start, head), (offset + length, tail)):
+        if around_length:
+            around = memoryview(bytearray(around_length))
+            await read_around(node, start, around)
+            await BufferPayload(around).put(child, allocation.offset + start - allocation.start, 0, around_length)
+    await payload.put(child, allocation.offset + head, position, length)
+
+
+async def populate(node: "Node", request: TrackedRequest, offset: int, length: int) -> int:
+    """Write what only the backing chain holds of a range into the node; bytes written."""
+    driver = node.driver
+    if not isinstance(driver, FormatDriver) or node.backing is None:
+        return 0
+    position, end, written = offset, min(offset + length, driver.size), 0
+    while position < end:
+        step = min(end - position, POPULATE_STEP)
+        mapping = driver.lookup(position, step) or await driver.map(position, step)
+        if mapping.kind is MapKind.BACKING:
+            data = memoryview(bytearray(mapping.length))
+            await node.backing.read(position, data)
+            await _store(node, request, position, data)
+            written += mapping.length
+        position += mapping.length
+    return written
+
+
+async def _store(node: "Node", request: TrackedRequest, offset: int, data: memoryview) -> None:
+    unit = max(1, node.driver.limits.zero_alignment)
+    whole = offset % unit == 0 and (len(data) % unit == 0 or offset + len(data) == node.driver.size)
+    if whole and is_zero(data) and await node.driver.zero(offset, len(data), 0):
+        return
+    await write_mapped(node, request, offset, BufferPayload(data), WRITE_UNCHANGED)
