@@ -3,16 +3,16 @@
 Pure data. The wire form is `blockyard.v1.NodeDefinition`; the `json:` form is printed here.
 """
 
-import dataclasses
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from blockyard.base.errors import InvalidArgument, MissingOption, UnknownOption
+from blockyard.base.errors import InvalidArgument
 from blockyard.node.interface.driver import Driver
 from blockyard.node.interface.flags import DiscardMode
+from blockyard.node.interface.options import options_from
 
 NAME_PATTERN: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,127}")
 """QEMU's id_wellformed alphabet; 128 characters where QEMU has 31."""
@@ -74,20 +74,4 @@ def check_name(name: str, field_name: str = "node_name") -> None:
 
 def driver_options(driver: type[Driver], given: Mapping[str, Any]) -> Any:
     """The driver's own options object. Raises UnknownOption, MissingOption or InvalidArgument."""
-    return dataclass_options(driver.name, driver.Options, given)
-
-
-def dataclass_options(owner: str, options: type[Any], given: Mapping[str, Any]) -> Any:
-    """An options dataclass from values by name; every refusal names the option."""
-    known = {item.name: item for item in dataclasses.fields(options)}
-    for name in given:
-        if name not in known:
-            raise UnknownOption(owner, name, ", ".join(known) or "none")
-    for name, item in known.items():
-        required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-        if required and given.get(name) in (None, ""):
-            raise MissingOption(owner, name)
-    try:
-        return options(**given)
-    except (TypeError, ValueError) as problem:
-        raise InvalidArgument("options", f"options of {owner}", str(problem)) from problem
+    return options_from(f"driver {driver.name}", driver.Options, given)

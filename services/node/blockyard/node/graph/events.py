@@ -17,6 +17,8 @@ Kind = Literal["initial", "added", "modified", "removed", "event", "bookmark"]
 
 HISTORY: Final = 4096
 """Changes that a watcher may resume from; about a minute of a busy graph."""
+QUEUE: Final = 32_768
+"""Changes that wait for one slow reader: three times the present state of the largest graph (max_nodes)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +48,18 @@ class Hub(Generic[Resource]):
             watcher.push(change)
         return self.revision
 
+    def bookmark(self) -> None:
+        """Tell every watcher who is up to date that it is: a sign of life, and a revision to resume from."""
+        change: Change[Resource] = Change("bookmark", "", None, self.revision)
+        for watcher in self._watchers:
+            watcher.push_if_idle(change)
+
     async def watch(
         self, start_revision: int, present: Callable[[], Iterable[tuple[str, Resource]]]
     ) -> AsyncIterator[Change[Resource]]:
         """Changes after `start_revision`; with 0 the present state first, then a bookmark.
 
-        Raises RevisionTooOld if changes after it are forgotten.
+        Raises RevisionTooOld if changes after it are forgotten, or when the reader falls too far behind.
         """
         watcher: _Watcher[Resource] = _Watcher()
         if start_revision:
@@ -81,6 +89,13 @@ class _Watcher(Generic[Resource]):
     def __init__(self) -> None:
         self._queue: deque[Change[Resource]] = deque()
         self._arrived = asyncio.Event()
+        self._lost: Change[Resource] | None = None
+        """The first change that the full queue could not take: the reader must begin again there."""
+
+    def push_if_idle(self, change: Change[Resource]) -> None:
+        if not self._queue and self._lost is None:
+            self._queue.append(change)
+            self._arrived.set()
 
     def push(self, change: Change[Resource]) -> None:
         if change.kind == "modified":
@@ -88,11 +103,18 @@ class _Watcher(Generic[Resource]):
                 if waiting.name == change.name and waiting.kind == "modified":
                     self._queue.remove(waiting)
                     break
-        self._queue.append(change)
+        if self._lost is not None:
+            return
+        if len(self._queue) >= QUEUE:
+            self._lost = change
+        else:
+            self._queue.append(change)
         self._arrived.set()
 
     async def pop(self) -> Change[Resource]:
         while not self._queue:
+            if self._lost is not None:
+                raise RevisionTooOld(self._lost.revision - 1, self._lost.revision)
             self._arrived.clear()
             await self._arrived.wait()
         return self._queue.popleft()

@@ -70,7 +70,7 @@ class Graph:
         opener = Opener(self)
         node = await opener.open(definition)
         if validate_only:
-            await self._release(node)
+            await opener.close()
             return node
         for opened in opener.opened:
             self.nodes[opened.name] = opened

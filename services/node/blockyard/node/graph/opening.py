@@ -49,12 +49,13 @@ class Opener:
     async def open(self, definition: NodeDefinition) -> Node:
         """The top node. Raises catalogue errors and leaves nothing open."""
         async with AsyncExitStack() as undo:
-            undo.push_async_callback(self._undo)
+            undo.push_async_callback(self.close)
             node = await self._open(definition, implicit=False, depth=0, chain=())
             undo.pop_all()
             return node
 
-    async def _undo(self) -> None:
+    async def close(self) -> None:
+        """Close what was opened, parents first, as if it had never been: nothing is published."""
         while self.opened:
             node = self.opened.pop()
             for edge in node.children.values():

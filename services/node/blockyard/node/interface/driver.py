@@ -320,3 +320,29 @@ class Copies(Protocol):
     def grown(self, end: int) -> None:
         """Bytes up to `end` were written behind the driver's back by the kernel."""
         ...
+
+
+@runtime_checkable
+class Probes(Protocol):
+    """Can tell from a file's first bytes whether it may be an image of this driver."""
+
+    @classmethod
+    def probe(cls, head: bytes) -> int:
+        """0 (no) to 100 (certain). `head` may be shorter than any header; it is hostile."""
+        ...
+
+
+@runtime_checkable
+class Measurable(Protocol):
+    """Can tell how large a new image would become."""
+
+    @classmethod
+    def measure(cls, options: Any, data_bytes: int) -> tuple[int, int]:
+        """Bytes of a file made with `CreateOptions`: with `data_bytes` of it written, in whole allocation units;
+        and with all of it written."""
+        ...
+
+    @classmethod
+    def measure_unit(cls, options: Any) -> int:
+        """The allocation unit of such an image; 1 if it has none."""
+        ...
