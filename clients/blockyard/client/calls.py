@@ -1,10 +1,11 @@
-"""How every call is made: deadline, trace context, and errors of the catalogue.
+"""How every call is made: its path, its classes and its deadline.
 
 What lives here: `Service`, one per service of the API, with the four call shapes. What must not: knowledge of
 any single method beyond whether it is long by nature. The response class stands at the place of the call, so
 that the type checker knows it; the first use compares it with the service's descriptor.
 """
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -12,9 +13,6 @@ from typing import Any, Final, TypeVar
 from google.protobuf import descriptor_pool
 from google.protobuf.message import Message
 from grpc import aio
-
-from blockyard.base.errors import BlockError
-from blockyard.rpc.status import from_rpc_error
 
 Response = TypeVar("Response", bound=Message)
 
@@ -49,7 +47,7 @@ class Settings:
 
 
 class Service:
-    """Calls to one service over one channel."""
+    """Calls to one service over one channel. The channel raises errors of the catalogue (`blockyard.rpc.calls`)."""
 
     def __init__(self, channel: aio.Channel, name: str, settings: Settings) -> None:
         self._channel = channel
@@ -62,10 +60,7 @@ class Service:
     ) -> Response:
         """One request, one response."""
         call = self._method("unary_unary", method, response)
-        try:
-            answer: Response = await call(request, timeout=self._deadline(method, timeout))
-        except aio.AioRpcError as error:
-            raise self._meaning(error, method) from error
+        answer: Response = await call(request, timeout=self._deadline(method, timeout))
         return answer
 
     async def stream(
@@ -76,8 +71,6 @@ class Service:
         try:
             async for message in call:
                 yield message
-        except aio.AioRpcError as error:
-            raise self._meaning(error, method) from error
         finally:
             call.cancel()
 
@@ -97,23 +90,12 @@ class Service:
                 await call.write(request)
             await call.done_writing()
             answer: Response = await call
-        except aio.AioRpcError as error:
-            raise self._meaning(error, method) from error
-        except aio.UsageError:
-            answer = await self._why_it_ended(call, method)
+        except asyncio.InvalidStateError:
+            # The server ended the call between two writes; why stands in the call.
+            answer = await call
         finally:
             call.cancel()
         return answer
-
-    async def _why_it_ended(self, call: Any, method: str) -> Any:
-        # A write to a call that the server has ended says only that; the reason stands in the call itself.
-        try:
-            return await call
-        except aio.AioRpcError as error:
-            raise self._meaning(error, method) from error
-
-    def _meaning(self, error: aio.AioRpcError, method: str) -> BlockError:
-        return from_rpc_error(error, self.path(method), self.settings.address)
 
     def path(self, method: str) -> str:
         """The method as it is named on the wire."""

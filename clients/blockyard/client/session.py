@@ -13,6 +13,7 @@ Invariants:
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -23,7 +24,6 @@ from blockyard.base.ranges import ByteRange
 from blockyard.base.units import MIB
 from blockyard.client.calls import Settings
 from blockyard.client.remote import worded
-from blockyard.rpc.status import from_rpc_error
 from blockyard.v1 import data_pb2 as data
 
 MAX_REQUEST: Final = MIB
@@ -55,15 +55,11 @@ class IoSession:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        try:
+        with suppress(asyncio.InvalidStateError):  # ended at once; `read` raises why
             await self._call.write(data.IoSessionRequest(open=self._wish))
-            first = await self._call.read()
-        except aio.AioRpcError as error:
-            raise self._meaning(error) from error
-        except asyncio.InvalidStateError:
-            raise await self._why_it_ended() from None
+        first = await self._call.read()
         if first is aio.EOF:
-            raise await self._why_it_ended()
+            raise self._silent_end()
         self._credits = max(first.opened.max_in_flight, 1)
         self._bytes = self._max_bytes = first.opened.max_bytes_in_flight or self._credits * MAX_REQUEST
         self.size_bytes = first.opened.size_bytes
@@ -166,10 +162,10 @@ class IoSession:
                 self._work.clear()
                 while self._outgoing:
                     await self._call.write(data.IoSessionRequest(batch=self._next_batch()))
-        except aio.AioRpcError as error:
-            self._end(self._meaning(error))
-        except (asyncio.InvalidStateError, aio.UsageError):
-            self._end(await self._why_it_ended())
+        except asyncio.InvalidStateError:
+            pass  # the stream has ended; `_receive` reads why
+        except BlockError as error:
+            self._end(error)
 
     def _next_batch(self) -> data.IoBatch:
         batch, size = data.IoBatch(), 0
@@ -185,10 +181,9 @@ class IoSession:
                 for result in response.results:
                     self._finish(result)
                 self._let_in()
-        except aio.AioRpcError as error:
-            self._end(self._meaning(error))
-            return
-        self._end(await self._why_it_ended())
+            self._end(self._silent_end())
+        except BlockError as error:
+            self._end(error)
 
     def _finish(self, result: data.IoResult) -> None:
         found = self._waiting.pop(result.id, None)
@@ -226,20 +221,8 @@ class IoSession:
                 future.set_exception(self._failure)
                 future.exception()  # nobody may be waiting any more
 
-    def _meaning(self, error: aio.AioRpcError) -> BlockError:
-        return from_rpc_error(error, METHOD, self._settings.address)
-
-    async def _why_it_ended(self) -> BlockError:
-        try:
-            async for _ in self._call:
-                pass
-        except aio.AioRpcError as error:
-            return self._meaning(error)
-        except (aio.UsageError, asyncio.InvalidStateError):
-            pass
-        code = await self._call.code()
-        detail = await self._call.details() or f"the session ended ({code.name})"
-        return PeerUnavailable("node", self._settings.address, detail)
+    def _silent_end(self) -> BlockError:
+        return PeerUnavailable("node", self._settings.address, "the service ended the session")
 
 
 def failure_of(result: data.IoResult) -> BlockError:

@@ -1,0 +1,18 @@
+"""`blockyard`: the entry point, kept bare so that it starts fast."""
+
+import sys
+
+from blockyard.cli.app import build
+from blockyard.cli.running import run
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    tokens = sys.argv[1:]
+    if tokens[:1] == ["--install-completion"]:
+        tokens = ["completion", "install", *tokens[1:]]
+    sys.exit(run(build(), tokens))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,279 @@
+"""`blockyard node`: open, show, resize and close nodes; draw the graph."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from blockyard.cli.app import sub_app
+from blockyard.cli.exits import Exit
+from blockyard.cli.options import DEFAULTS, GLOBAL_GROUP, Globals, Size
+from blockyard.cli.running import CommandFailed, connected
+
+if TYPE_CHECKING:
+    from blockyard.v1.drivers_pb2 import NodeDefinition
+
+app = sub_app("node")
+
+
+@Parameter(name="*", group=GLOBAL_GROUP)
+@dataclass(frozen=True, slots=True)
+class GraphGlobals(Globals):
+    """As everywhere, with one more form of output."""
+
+    # A form more than the base has: no other command sees this class.
+    output: Annotated[Literal["table", "dot", "json", "jsonl"], Parameter(name=["--output", "-o"])] = "table"  # type: ignore[assignment]
+    """table draws a tree; dot is for Graphviz; json and jsonl are for programs."""
+
+
+@app.command
+async def open(
+    filename: str = "",
+    /,
+    *,
+    format: str = "",
+    name: str = "",
+    read_only: bool = False,
+    auto_read_only: bool = False,
+    force_share: bool = False,
+    backing: str = "",
+    direct: bool = False,
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", metavar="PATH=VALUE")] = (),
+    definition: str = "",
+    dry_run: bool = False,
+    options: Globals = DEFAULTS,
+) -> None:
+    """Open an image as a node, with everything below it. All or nothing.
+
+    The format is always named, never guessed: `blockyard image info --probe FILE` tells what a file looks like.
+    Backing files that the image names are opened with it.
+
+    Examples:
+      blockyard node open disk.qcow2 --format qcow2 --name disk
+      blockyard node open base.raw --format raw --name base --read-only
+      blockyard node open top.qcow2 --format qcow2 --name top --backing base
+      blockyard node open disk.qcow2 --format qcow2 --set l2_cache_size=64M --set discard=ignore
+      blockyard node open --format null --set size=1G --set latency_ns=100000
+      blockyard node open --definition chain.json
+
+    Parameters
+    ----------
+    filename
+        The image file, beneath a storage root of the node service.
+    format
+        Its format: raw, qcow2, file ... (`blockyard driver list`).
+    name
+        Name of the node. Without it the service chooses one.
+    read_only
+        Refuse writes.
+    auto_read_only
+        Fall back to read-only if the file cannot be written.
+    force_share
+        Share the file with writers in other processes; reads may be torn. Needs --read-only.
+    backing
+        Name of the open node to use as backing, or none to ignore what the image names.
+    direct
+        Bypass the host's page cache.
+    set_
+        Any other option by its name in the API, for the driver or for the node: --set cache.no_flush=true.
+    definition
+        A file with a whole NodeDefinition as JSON; - is standard input. Other options may change it.
+    dry_run
+        Check everything, open nothing.
+    """
+    from blockyard.cli.describe import node_facts
+
+    wanted = _read(definition) if definition else _from_options(filename, format)
+    if name:
+        wanted.node_name = name
+    wanted.read_only |= read_only
+    wanted.auto_read_only |= auto_read_only
+    wanted.force_share |= force_share
+    wanted.cache.direct |= direct
+    _finish(wanted, backing, set_)
+    async with connected(options) as (client, out):
+        out.one(await client.nodes.open(wanted, validate_only=dry_run), node_facts)
+
+
+@app.command(name="list")
+async def list_(
+    *, all: Annotated[bool, Parameter(name=["--all", "-a"])] = False, options: Globals = DEFAULTS
+) -> None:
+    """List the open nodes.
+
+    Examples:
+      blockyard node list
+      blockyard node list --all --output jsonl
+
+    Parameters
+    ----------
+    all
+        Also nodes that were not opened by a client: files below images, backing files, filters of jobs.
+    """
+    from blockyard.cli.describe import NODES
+
+    async with connected(options) as (client, out):
+        out.many(await client.nodes.list(explicit_only=not all), NODES)
+
+
+@app.command
+async def show(node: str, /, *, options: Globals = DEFAULTS) -> None:
+    """Show everything that is known about a node.
+
+    Examples:
+      blockyard node show disk
+      blockyard node show disk --output json
+
+    Parameters
+    ----------
+    node
+        The node.
+    """
+    from blockyard.cli.describe import node_facts
+
+    async with connected(options) as (client, out):
+        out.one(await client.nodes.get(node), node_facts)
+
+
+@app.command
+async def graph(root: str = "", /, *, options: GraphGlobals = GraphGlobals()) -> None:
+    """Draw the graph: who uses which node, and what is below it.
+
+    Examples:
+      blockyard node graph
+      blockyard node graph disk --output dot | dot -Tsvg > graph.svg
+
+    Parameters
+    ----------
+    root
+        Only what is at or below this node.
+    """
+    from blockyard.cli import tree
+
+    async with connected(options) as (client, out):
+        found = await client.nodes.graph(root)
+        if options.output == "dot":
+            out.text(tree.dot(found))
+        elif options.output == "table":
+            encoding = (sys.stdout.encoding or "").lower()
+            out.text(tree.drawn(found, tree.LINES if encoding.startswith("utf") else tree.ASCII))
+        else:
+            out.done(found, "")
+
+
+@app.command
+async def resize(
+    node: str,
+    size: Size,
+    /,
+    *,
+    shrink: bool = False,
+    preallocation: str = "",
+    dry_run: bool = False,
+    options: Globals = DEFAULTS,
+) -> None:
+    """Change the size of a node.
+
+    Examples:
+      blockyard node resize disk 20G
+      blockyard node resize disk 5G --shrink
+
+    Parameters
+    ----------
+    node
+        The node.
+    size
+        The new size.
+    shrink
+        Allow to become smaller and lose what lies beyond.
+    preallocation
+        How a new area is allocated: off, metadata, falloc or full.
+    dry_run
+        Check only.
+    """
+    from blockyard.cli.describe import node_facts
+
+    async with connected(options) as (client, out):
+        resized = await client.nodes.resize(
+            node, size, preallocation=preallocation, allow_shrink=shrink, validate_only=dry_run
+        )
+        out.one(resized, node_facts)
+
+
+@app.command
+async def close(
+    node: str, /, *, allow_missing: bool = False, dry_run: bool = False, options: Globals = DEFAULTS
+) -> None:
+    """Close a node and the children that were opened with it.
+
+    Refused, naming who holds it, while a parent, an export or a job uses the node.
+
+    Examples:
+      blockyard node close disk
+
+    Parameters
+    ----------
+    node
+        The node.
+    allow_missing
+        No error if there is no such node.
+    dry_run
+        Check only.
+    """
+    from blockyard.v1.node_pb2 import CloseNodeResponse
+
+    async with connected(options) as (client, out):
+        closed = await client.nodes.close(node, allow_missing=allow_missing, validate_only=dry_run)
+        words = f"closed {', '.join(closed)}" if closed else f"no node {node} was open"
+        out.done(CloseNodeResponse(closed=closed), "" if options.quiet else words)
+
+
+def _from_options(filename: str, format: str) -> "NodeDefinition":
+    from blockyard.client import definitions
+
+    if not format:
+        raise CommandFailed(
+            Exit.USAGE,
+            "node open needs --format (or --definition)",
+            "Formats are not guessed; `blockyard image info --probe FILE` tells what a file looks like.",
+        )
+    if filename:
+        return definitions.image(format, filename)
+    if format == "memory":
+        return definitions.memory()
+    if format == "null":
+        return definitions.null()
+    raise CommandFailed(Exit.USAGE, f"node open --format {format} needs a file", "`blockyard node open --help`")
+
+
+def _read(source: str) -> "NodeDefinition":
+    from google.protobuf import json_format
+
+    from blockyard.v1.drivers_pb2 import NodeDefinition
+
+    text = sys.stdin.read() if source == "-" else Path(source).read_text()
+    try:
+        return json_format.Parse(text, NodeDefinition())
+    except json_format.ParseError as error:
+        raise CommandFailed(
+            Exit.USAGE,
+            f"{source} is no NodeDefinition: {error}",
+            "Its fields stand in protos/blockyard/v1/drivers.proto; `node show NAME -o json` shows examples.",
+        ) from error
+
+
+def _finish(wanted: "NodeDefinition", backing: str, settings: tuple[str, ...]) -> None:
+    from blockyard.cli import setting
+
+    if backing:
+        setting.apply(wanted, [f"backing={backing}"])
+    setting.apply(wanted, settings)
+    arm = wanted.WhichOneof("driver")
+    below = getattr(wanted, arm).file if arm in ("raw", "qcow2") else None
+    if below is not None and below.WhichOneof("reference") == "definition":
+        # The file is opened the way its format is.
+        for name in ("read_only", "auto_read_only", "force_share"):
+            setattr(below.definition, name, getattr(below.definition, name) or getattr(wanted, name))
+        below.definition.cache.MergeFrom(wanted.cache)
