@@ -23,7 +23,9 @@ class StoredBitmap:
     name: str
 
 
-def decode_directory(data: bytes | memoryview, count: int, cluster_size: int, image: str) -> list[StoredBitmap]:
+def decode_directory(
+    data: bytes | bytearray | memoryview, count: int, cluster_size: int, image: str
+) -> list[StoredBitmap]:
     found: list[StoredBitmap] = []
     position = 0
     for number in range(count):

@@ -45,7 +45,7 @@ class FeatureKind:
     AUTOCLEAR: Final = 2
 
 
-def decode(area: bytes | memoryview, image: str) -> tuple[Extension, ...]:
+def decode(area: bytes | bytearray | memoryview, image: str) -> tuple[Extension, ...]:
     """Records up to the end mark, or to the end of `area` if there is none."""
     found: list[Extension] = []
     position = 0

@@ -109,7 +109,7 @@ class HeaderCluster:
         return HeaderCluster(replace(self.header, **changes), self.extensions, self.backing_name)  # type: ignore[arg-type]
 
 
-def decode_fixed(data: bytes | memoryview, image: str) -> Header:
+def decode_fixed(data: bytes | bytearray | memoryview, image: str) -> Header:
     """The fixed fields out of the first bytes of a file (512 or more, or all there are)."""
     if len(data) < V2_LENGTH:
         raise FormatMismatch(image, "qcow2", f"only {len(data)} bytes long")
@@ -130,7 +130,7 @@ def decode_fixed(data: bytes | memoryview, image: str) -> Header:
     return base if version == 2 else _with_v3_fields(base, data, image)
 
 
-def _with_v3_fields(base: Header, data: bytes | memoryview, image: str) -> Header:
+def _with_v3_fields(base: Header, data: bytes | bytearray | memoryview, image: str) -> Header:
     if len(data) < V3_LENGTH:
         raise ImageCorrupt(image, "file length", f"at least the v3 header's {V3_LENGTH}", str(len(data)))
     incompatible, compatible, autoclear, order, length = _V3.unpack_from(data, V2_LENGTH)
@@ -151,7 +151,7 @@ def _with_v3_fields(base: Header, data: bytes | memoryview, image: str) -> Heade
     )
 
 
-def decode(data: bytes | memoryview, image: str) -> HeaderCluster:
+def decode(data: bytes | bytearray | memoryview, image: str) -> HeaderCluster:
     """The header cluster. `data` is the cluster, or as much of it as the file has."""
     header = decode_fixed(data, image)
     name_at, name_size = header.backing_file_offset, header.backing_file_size

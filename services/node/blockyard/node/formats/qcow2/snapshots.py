@@ -35,7 +35,9 @@ class Snapshot:
     """Guest bytes when it was taken; -1 if the record does not say."""
 
 
-def decode(data: bytes | memoryview, count: int, cluster_size: int, image: str) -> tuple[list[Snapshot], int]:
+def decode(
+    data: bytes | bytearray | memoryview, count: int, cluster_size: int, image: str
+) -> tuple[list[Snapshot], int]:
     """`count` records and how many bytes they fill. `data` may be longer than the table."""
     found: list[Snapshot] = []
     position = 0

@@ -37,6 +37,11 @@ class CompressedPlace(NamedTuple):
         return self.offset + self.length
 
 
+def scalars(entries: Table) -> memoryview:
+    """The same memory as plain integers."""
+    return memoryview(entries.data) if len(entries) else memoryview(b"").cast("Q")
+
+
 def decode(data: bytes | bytearray | memoryview) -> Table:
     """An own, writable native array out of big-endian bytes."""
     return np.frombuffer(data, dtype=">u8").astype(np.uint64)

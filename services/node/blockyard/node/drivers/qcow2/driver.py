@@ -1,0 +1,156 @@
+"""The qcow2 driver: one class that names the parts. What each part does stands in its own module.
+
+The hot path is `lookup`: an L2 table in memory answers a request inside one cluster with two dictionary
+accesses and no allocation but the answer.
+"""
+
+from typing import ClassVar, Self
+
+from blockyard.node.drivers.qcow2 import creating, opening
+from blockyard.node.drivers.qcow2.allocation import Reservation
+from blockyard.node.drivers.qcow2.dropping import Dropper
+from blockyard.node.drivers.qcow2.image import Image
+from blockyard.node.drivers.qcow2.options import Qcow2CreateOptions, Qcow2Options
+from blockyard.node.formats.qcow2 import header as hdr
+from blockyard.node.formats.qcow2.tables import COPIED, OFFSET
+from blockyard.node.interface.child import Buffer
+from blockyard.node.interface.driver import (
+    BackingReference,
+    ChildSlot,
+    DriverContext,
+    FormatDriver,
+    NodeInfo,
+)
+from blockyard.node.interface.flags import Role
+from blockyard.node.interface.limits import Limits
+from blockyard.node.interface.mapping import Allocation, MapKind, Mapping
+
+_DATA = MapKind.DATA
+_NEVER = 0
+"""No entry equals it once its offset is taken away: nothing is writable in place."""
+
+
+class Qcow2(FormatDriver):
+    """QEMU's native image format, versions 2 and 3: copy on write, compression, internal snapshots kept."""
+
+    name: ClassVar[str] = "qcow2"
+    Options: ClassVar[type[Qcow2Options]] = Qcow2Options
+    CreateOptions: ClassVar[type[Qcow2CreateOptions]] = Qcow2CreateOptions
+    children: ClassVar[tuple[ChildSlot, ...]] = (
+        ChildSlot("file", Role.FILE),
+        ChildSlot("backing", Role.BACKING, required=False),
+    )
+
+    def __init__(self, image: Image) -> None:
+        self.image = image
+        self.size = image.header.size
+        geometry = image.geometry
+        self.limits = Limits(
+            zero_alignment=geometry.cluster_size,
+            discard_alignment=geometry.cluster_size,
+            allocation_unit=geometry.cluster_size,
+        )
+        self._tables = image.l2.tables.items
+        self._file = image.file
+        self._table_bits = geometry.table_bits
+        self._bits = geometry.cluster_bits
+        self._index_mask = geometry.entries_per_table - 1
+        self._within_mask = geometry.cluster_size - 1
+        # All bits that a plain entry has only as COPIED: then the rest is an aligned offset.
+        self._flags = (1 << 64) - 1 - (OFFSET & ~self._within_mask)
+        self._dropper = Dropper(image, image.space)
+
+    @classmethod
+    async def open(cls, options: Qcow2Options, context: DriverContext) -> Self:
+        return cls(await opening.open_image(context, options))
+
+    @classmethod
+    async def create(cls, options: Qcow2CreateOptions, context: DriverContext) -> None:
+        await creating.create(options, context)
+
+    async def close(self) -> None:
+        image = self.image
+        if image.context.read_only or image.broken or not image.unlocked:
+            return
+        await image.writeback.settle()
+
+    # --- where bytes are ---------------------------------------------------------------------------------
+
+    def lookup(self, offset: int, length: int) -> Mapping | None:
+        table = self._tables.get(offset >> self._table_bits)
+        if table is None:
+            return self.image.mapper.without_table(offset, length)
+        table.used = True
+        entry = table.view[(offset >> self._bits) & self._index_mask]
+        within = offset & self._within_mask
+        if entry & self._flags == COPIED and within + length <= self._within_mask + 1 and self.image.unlocked:
+            return Mapping(_DATA, length, self._file, (entry ^ COPIED) + within, True)
+        return self.image.mapper.answer(table, offset, length, self.image.unlocked)
+
+    async def map(self, offset: int, length: int) -> Mapping:
+        answer = self.lookup(offset, length)
+        if answer is None:
+            table = await self.image.l2.get(offset >> self._table_bits)
+            answer = self.image.mapper.answer(table, offset, length, self.image.unlocked)
+        return answer
+
+    # --- room for writes ---------------------------------------------------------------------------------
+
+    async def allocate(self, offset: int, length: int, flags: int) -> Allocation:
+        return await self.image.space.allocate(offset, length)
+
+    async def commit(self, allocation: Allocation) -> None:
+        assert isinstance(allocation.token, Reservation)
+        await self.image.space.commit(allocation.token)
+
+    async def abandon(self, allocation: Allocation) -> None:
+        assert isinstance(allocation.token, Reservation)
+        await self.image.space.abandon(allocation.token)
+
+    async def read_encoded(self, offset: int, into: memoryview) -> None:
+        await self.image.compressed.read(offset, into)
+
+    async def write_compressed(self, offset: int, data: Buffer) -> bool:
+        await self.image.compressed.write(offset, data)
+        return True
+
+    async def zero(self, offset: int, length: int, flags: int) -> bool:
+        return await self._dropper.zero(offset, length, flags)
+
+    async def discard(self, offset: int, length: int) -> None:
+        await self._dropper.discard(offset, length)
+
+    # --- durability --------------------------------------------------------------------------------------
+
+    async def flush(self) -> None:
+        await self.image.writeback.flush()
+
+    async def flush_to_os(self) -> None:
+        await self.image.writeback.write_out()
+
+    # --- facts -------------------------------------------------------------------------------------------
+
+    def backing(self) -> BackingReference | None:
+        return self.image.backing_reference()
+
+    async def info(self) -> NodeInfo:
+        image, header = self.image, self.image.header
+        reference = self.backing()
+        return NodeInfo(
+            cluster_size=header.cluster_size,
+            is_dirty=bool(header.incompatible & hdr.DIRTY),
+            is_corrupt=bool(header.incompatible & hdr.CORRUPT),
+            vm_state_offset=len(image.l1) << image.geometry.table_bits,
+            has_zero_init=not image.has_backing,
+            filename=image.name,
+            backing_filename=reference.filename if reference else "",
+            backing_format=reference.format if reference else "",
+            specific={
+                "compat": "1.1" if header.version >= 3 else "0.10",
+                "compression-type": hdr.COMPRESSION_NAMES[header.compression_type],
+                "lazy-refcounts": bool(header.compatible & hdr.LAZY_REFCOUNTS),
+                "refcount-bits": image.geometry.refcount_bits,
+                "corrupt": bool(header.incompatible & hdr.CORRUPT),
+                "extended-l2": False,
+            },
+        )

@@ -1,0 +1,143 @@
+"""What the parts of the driver share: one open image, its children, its header, its state of health.
+
+Must not hold policy of any part; the parts (`refcounts`, `l2`, `allocator`, `writeback` ...) are attached here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from blockyard.base.errors import ImageCorrupt, NodeReadOnly
+from blockyard.node.drivers.qcow2.options import Qcow2Options
+from blockyard.node.drivers.qcow2.ordering import Ledger
+from blockyard.node.formats.qcow2 import extensions as ext
+from blockyard.node.formats.qcow2 import header as hdr
+from blockyard.node.formats.qcow2.geometry import Geometry
+from blockyard.node.formats.qcow2.snapshots import Snapshot
+from blockyard.node.interface.child import Child
+from blockyard.node.interface.driver import BackingReference, DriverContext
+
+if TYPE_CHECKING:
+    from blockyard.node.drivers.qcow2.allocation import Space
+    from blockyard.node.drivers.qcow2.allocator import Allocator
+    from blockyard.node.drivers.qcow2.compressed import Compressed
+    from blockyard.node.drivers.qcow2.guard import Guard
+    from blockyard.node.drivers.qcow2.l1 import L1
+    from blockyard.node.drivers.qcow2.l2 import L2
+    from blockyard.node.drivers.qcow2.mapping import Mapper
+    from blockyard.node.drivers.qcow2.refcounts import Refcounts
+    from blockyard.node.drivers.qcow2.writeback import Writeback
+
+
+class Image:
+    """Attributes only; built by `opening.open_image`."""
+
+    l1: L1
+    l2: L2
+    refcounts: Refcounts
+    allocator: Allocator
+    writeback: Writeback
+    guard: Guard
+    compressed: Compressed
+    mapper: Mapper
+    space: Space
+
+    def __init__(self, context: DriverContext, options: Qcow2Options, cluster: hdr.HeaderCluster) -> None:
+        self.context = context
+        self.options = options
+        self.file: Child = context.children["file"]
+        self.name = self.file.filename or context.node_name
+        self.cluster = cluster
+        self.geometry = Geometry.of(cluster.header)
+        self.snapshots: list[Snapshot] = []
+        self.ledger = Ledger()
+        self.broken = False
+        """Set on corruption: from then on nothing is written."""
+        self.unlocked = False
+        """The first write of this session has announced itself in the header (see `before_write`)."""
+
+    @property
+    def header(self) -> hdr.Header:
+        return self.cluster.header
+
+    @property
+    def has_backing(self) -> bool:
+        """Whether an unallocated cluster may read as something else than zeroes, now or once it is attached."""
+        return bool(self.cluster.backing_name) or self.context.children.get("backing") is not None
+
+    @property
+    def has_zero_flag(self) -> bool:
+        return self.header.version >= 3
+
+    @property
+    def is_lazy(self) -> bool:
+        """Refcounts on disk may lag behind (invariant 7 of `ordering`)."""
+        wanted = self.options.lazy_refcounts
+        if wanted is None:
+            wanted = bool(self.header.compatible & hdr.LAZY_REFCOUNTS)
+        return wanted and self.header.version >= 3
+
+    def backing_reference(self) -> BackingReference | None:
+        if not self.cluster.backing_name:
+            return None
+        form = ext.find(self.cluster.extensions, ext.BACKING_FORMAT) or b""
+        return BackingReference(
+            self.cluster.backing_name.decode("utf-8", "surrogateescape"), form.decode("utf-8", "replace")
+        )
+
+    def update_header(self, **changes: int) -> None:
+        """Change the header in memory; the caller writes the group of fields it belongs to."""
+        self.cluster = self.cluster.with_header(**changes)
+
+    async def read(self, offset: int, length: int) -> bytearray:
+        """Bytes of the file; zeroes past its end."""
+        data = bytearray(length)
+        view = memoryview(data)
+        if not self.file.read_now(offset, view):
+            await self.file.read(offset, view)
+        return data
+
+    async def write(self, offset: int, data: bytes | memoryview) -> None:
+        if not self.file.write_now(offset, data):
+            await self.file.write(offset, data)
+
+    async def before_write(self) -> None:
+        """Called before anything is changed. Guest writes in place are held back until it was (see `driver`)."""
+        if self.broken or self.context.read_only:
+            raise NodeReadOnly(self.context.node_name)
+        if self.unlocked:
+            return
+        if self.header.version >= 3 and self.header.autoclear:
+            # What we do not maintain must not be believed by those who do (spec, autoclear_features).
+            self.update_header(autoclear=0)
+            await self.write_features()
+            await self.file.flush()
+        self.unlocked = True
+
+    async def switch(self, offset: int, data: bytes) -> None:
+        """Rewrite a group of header fields (one sector) durably.
+
+        If that fails nobody knows which header the disk has, so nothing may be written any more.
+        """
+        try:
+            await self.write(offset, data)
+            await self.file.flush()
+        except BaseException:
+            self.broken = True
+            raise
+
+    async def write_features(self) -> None:
+        await self.write(hdr.FEATURES_AT, hdr.encode_features(self.header))
+
+    async def corrupt(self, what: str, expected: str, found: str) -> ImageCorrupt:
+        """Mark the image corrupt, go read-only, and give the error to raise."""
+        error = ImageCorrupt(self.name, what, expected, found)
+        if self.broken or self.context.read_only:
+            return error
+        self.broken = True
+        self.context.report("corrupted", {"what": what, "expected": expected, "found": found, "fatal": "true"})
+        if self.header.version >= 3:
+            self.update_header(incompatible=self.header.incompatible | hdr.CORRUPT)
+            await self.write_features()
+            await self.file.flush()
+        return error

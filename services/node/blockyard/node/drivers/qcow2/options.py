@@ -1,0 +1,82 @@
+"""What a qcow2 node can be told when it is opened, and when an image is created. Names as in QEMU."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from blockyard.base.errors import InvalidArgument
+from blockyard.base.ranges import is_power_of_two
+from blockyard.base.units import KIB, MIB
+from blockyard.node.interface.flags import Preallocation
+
+OVERLAP_CHECKS: Final = ("none", "constant", "cached", "all")
+
+DEFAULT_L2_CACHE: Final = 32 * MIB
+"""QEMU's default (DEFAULT_L2_CACHE_MAX_SIZE): the whole L2 of a 256 GiB image with 64 KiB clusters."""
+DEFAULT_REFCOUNT_CACHE: Final = 4 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Qcow2Options:
+    """Qcow2Options of an open node. None: as the image or QEMU's default says."""
+
+    lazy_refcounts: bool | None = None
+    """Postpone refcount updates; default: what the image's header asks for."""
+    pass_discard_request: bool | None = None
+    """Guest discards reach the file; default: if the node's discard mode is unmap."""
+    pass_discard_snapshot: bool = True
+    pass_discard_other: bool = False
+    overlap_check: str = "cached"
+    """Checks that a write does not hit metadata. All modes but none do the same, at no cost per request."""
+    cache_size: int | None = None
+    """Bytes for L2 tables and refcount blocks together."""
+    l2_cache_size: int | None = None
+    refcount_cache_size: int | None = None
+    l2_cache_entry_size: int | None = None
+    """Accepted for compatibility and checked; tables are cached whole."""
+    repair: bool = False
+    """Open an image that is marked corrupt, or whose refcount table is unusable, so that `check` can repair it."""
+
+    def l2_bytes(self) -> int:
+        if self.l2_cache_size is not None:
+            return self.l2_cache_size
+        if self.cache_size is not None:
+            return max(0, self.cache_size - self.refcount_bytes())
+        return DEFAULT_L2_CACHE
+
+    def refcount_bytes(self) -> int:
+        if self.refcount_cache_size is not None:
+            return self.refcount_cache_size
+        if self.cache_size is not None:
+            return min(DEFAULT_REFCOUNT_CACHE, self.cache_size // 4)
+        return DEFAULT_REFCOUNT_CACHE
+
+    def check(self, cluster_size: int) -> None:
+        """Raise InvalidArgument for a value that cannot be."""
+        for name in ("cache_size", "l2_cache_size", "refcount_cache_size"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1 << 40:
+                raise InvalidArgument(name, "bytes from 0 to 1 TiB", str(value))
+        entry = self.l2_cache_entry_size
+        if entry is not None and not (is_power_of_two(entry) and 512 <= entry <= cluster_size):
+            raise InvalidArgument(
+                "l2_cache_entry_size", f"a power of two from 512 to the cluster size {cluster_size}", str(entry)
+            )
+        if self.overlap_check not in OVERLAP_CHECKS:
+            raise InvalidArgument("overlap_check", "one of " + ", ".join(OVERLAP_CHECKS), self.overlap_check)
+
+
+@dataclass(frozen=True, slots=True)
+class Qcow2CreateOptions:
+    """Qcow2Options of a new image."""
+
+    size: int
+    """Guest bytes, a multiple of 512."""
+    version: str = "v3"
+    """v2 (compat 0.10) or v3 (compat 1.1)."""
+    cluster_size: int = 64 * KIB
+    refcount_bits: int = 16
+    lazy_refcounts: bool = False
+    preallocation: Preallocation = Preallocation.OFF
+    compression_type: str = "zlib"
+    backing_file: str = ""
+    backing_fmt: str = ""
