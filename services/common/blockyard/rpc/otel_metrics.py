@@ -1,0 +1,153 @@
+"""Metrics over OpenTelemetry without an SDK instrument on any hot path.
+
+Counters and gauges are observable instruments: read when the reader asks. The SDK has no observable histogram, so
+histograms kept in arrays of our own join the export: `WithOwnHistograms` wraps the exporter and adds them, with
+their exact buckets, to what the reader collected.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    ConsoleMetricExporter,
+    Histogram,
+    HistogramDataPoint,
+    Metric,
+    MetricExporter,
+    MetricExportResult,
+    MetricReader,
+    MetricsData,
+    PeriodicExportingMetricReader,
+    ResourceMetrics,
+    ScopeMetrics,
+)
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from blockyard.rpc import conventions
+from blockyard.rpc.measures import CallAccounts
+from blockyard.rpc.otel import STOP_MILLISECONDS, otlp_protocol
+
+if TYPE_CHECKING:
+    from blockyard.rpc.telemetry import Telemetry
+
+SECONDS: Final = 1e9
+"""Nanoseconds of one; durations are exported in seconds."""
+
+HistogramSource = Callable[[], Iterable[Metric]]
+_log = logging.getLogger(__name__)
+
+
+class WithOwnHistograms(MetricExporter):
+    """Adds histograms from `sources` to everything that goes through `exporter`."""
+
+    def __init__(self, exporter: MetricExporter, resource: Resource, sources: list[HistogramSource]) -> None:
+        super().__init__()
+        self._exporter = exporter
+        self._resource = resource
+        self._sources = sources
+        self._scope = InstrumentationScope(conventions.SCOPE, schema_url=conventions.SCHEMA_URL)
+
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **more: Any) -> MetricExportResult:
+        own = [metric for source in self._sources for metric in source()]
+        scope = ScopeMetrics(scope=self._scope, metrics=own, schema_url=conventions.SCHEMA_URL)
+        added = ResourceMetrics(resource=self._resource, scope_metrics=[scope], schema_url="")
+        joined = [*metrics_data.resource_metrics, added] if own else list(metrics_data.resource_metrics)
+        return self._exporter.export(MetricsData(resource_metrics=joined), timeout_millis=timeout_millis, **more)
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        return self._exporter.force_flush(timeout_millis)
+
+    def shutdown(self, timeout_millis: float = 30_000, **more: Any) -> None:
+        self._exporter.shutdown(timeout_millis=timeout_millis, **more)
+
+
+class SdkMetrics:
+    """The meter of one service and its own histograms."""
+
+    def __init__(self, resource: Resource, exporters: Iterable[MetricExporter]) -> None:
+        self.histograms: list[HistogramSource] = []
+        readers: list[MetricReader] = [
+            PeriodicExportingMetricReader(WithOwnHistograms(exporter, resource, self.histograms))
+            for exporter in exporters
+        ]
+        self._provider = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
+
+    def meter(self) -> Any:
+        return self._provider.get_meter(conventions.SCOPE, schema_url=conventions.SCHEMA_URL)
+
+    def stop(self) -> None:
+        self._provider.shutdown(timeout_millis=STOP_MILLISECONDS)
+
+
+def start(telemetry: "Telemetry", resource: Resource, environment: Mapping[str, str]) -> SdkMetrics | None:
+    """None if no metrics are to be exported."""
+    exporters = list(_exporters(environment))
+    if not exporters:
+        return None
+    metrics = SdkMetrics(resource, exporters)
+    began_ns = time.time_ns()
+    metrics.histograms.append(lambda: _calls(conventions.SERVER_DURATION, telemetry.served, began_ns))
+    metrics.histograms.append(lambda: _calls(conventions.CLIENT_DURATION, telemetry.made, began_ns))
+    return metrics
+
+
+def histogram(name: str, description: str, points: list[HistogramDataPoint]) -> Metric:
+    """A cumulative histogram in seconds."""
+    return Metric(name, description, "s", Histogram(points, AggregationTemporality.CUMULATIVE))
+
+
+def point(
+    attributes: Mapping[str, str], began_ns: int, bounds_ns: Iterable[int], counts: Iterable[int], total_ns: int
+) -> HistogramDataPoint:
+    """One series of a histogram kept in nanoseconds. Least and greatest values are not kept: 0."""
+    buckets = list(counts)
+    return HistogramDataPoint(
+        attributes=dict(attributes),
+        start_time_unix_nano=began_ns,
+        time_unix_nano=time.time_ns(),
+        count=sum(buckets),
+        sum=total_ns / SECONDS,
+        bucket_counts=buckets,
+        explicit_bounds=[bound / SECONDS for bound in bounds_ns],
+        min=0.0,
+        max=0.0,
+    )
+
+
+def _calls(name: str, accounts: CallAccounts, began_ns: int) -> list[Metric]:
+    points = [
+        point(
+            {conventions.SYSTEM: "grpc", conventions.METHOD: method, conventions.STATUS_CODE: code},
+            began_ns,
+            series.bounds,
+            series.counts,
+            series.total_ns,
+        )
+        for (method, code), series in list(accounts.ended.items())
+    ]
+    return [histogram(name, "Duration of calls", points)] if points else []
+
+
+def _exporters(environment: Mapping[str, str]) -> Iterable[MetricExporter]:
+    endpoint = environment.get("OTEL_EXPORTER_OTLP_ENDPOINT") or environment.get(
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
+    )
+    named = environment.get("OTEL_METRICS_EXPORTER", "").strip().lower() or ("otlp" if endpoint else "none")
+    for name in (part.strip() for part in named.split(",")):
+        if name == "console":
+            yield ConsoleMetricExporter()
+        elif name == "otlp" and otlp_protocol(environment, "METRICS") == "http/protobuf":
+            from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpExporter
+
+            yield HttpExporter()
+        elif name == "otlp":
+            from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcExporter
+
+            yield GrpcExporter()
+        elif name != "none":
+            _log.warning("unknown exporter in OTEL_METRICS_EXPORTER is left out", extra={"exporter": name})
