@@ -1,0 +1,268 @@
+"""All jobs of one incarnation of the service.
+
+What lives here: creation that may be repeated, look-up, lists, limits, the tasks of the jobs, and the stop.
+What must not: how a job works (`runner`), the wire.
+
+Theory. A job's task belongs to the manager, not to the call that made it: a client that vanishes ends nothing.
+The same id with the same request is the same job; a `request_id` remembers its job even after that is gone, so
+that a client that repeats a call whose answer it lost never starts the work twice.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from blockyard.base.clock import Clock
+from blockyard.base.errors import LimitReached, RequestIdReused, ResourceExists, ResourceNotFound, ShuttingDown
+from blockyard.jobs.lifecycle.job import Job
+from blockyard.jobs.lifecycle.runner import Patience, Runner
+from blockyard.jobs.lifecycle.spec import JobSpec, JobView, check_speed
+from blockyard.jobs.lifecycle.tracing import Segments, Tracer
+from blockyard.jobs.lifecycle.watch import Watches
+from blockyard.jobs.node.port import CopyMode, FinishAction, NodePort
+from blockyard.jobs.store.port import JobStore
+
+MAX_JOBS: Final = 1000
+MAX_REQUESTS: Final = 10_000
+"""Remembered request ids; the oldest is forgotten first."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of a jobs service."""
+
+    max_jobs: int = MAX_JOBS
+    max_requests: int = MAX_REQUESTS
+    stop_seconds: float = 10.0
+    """How long a stop waits for jobs to end cleanly."""
+
+
+class Manager:
+    """The jobs, used inside `async with`."""
+
+    def __init__(
+        self,
+        node: NodePort,
+        *,
+        clock: Clock,
+        store: JobStore,
+        tracer: Tracer,
+        fencing_token: int,
+        limits: Limits | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self._node = node
+        self._clock = clock
+        self._store = store
+        self._tracer = tracer
+        self._fencing_token = fencing_token
+        self._limits = limits or Limits()
+        self._patience = patience or Patience()
+        self._runners: dict[str, Runner] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._requests: OrderedDict[str, Job] = OrderedDict()
+        self._stopping = False
+        self.watches = Watches(clock)
+
+    async def __aenter__(self) -> "Manager":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    # --- making ---
+
+    async def create(self, spec: JobSpec, request_id: str = "") -> JobView:
+        """Start a job. Returns when its session exists at the node; raises why it cannot."""
+        spec.check()
+        known = self._known(spec, request_id)
+        if known:
+            return await self._created(known)
+        self._check_room()
+        job = Job(
+            spec,
+            clock=self._clock,
+            store=self._store,
+            fencing_token=self._fencing_token,
+            announce=self._announce,
+        )
+        self._remember(request_id, job)
+        return await self._created(self._start(job))
+
+    async def validate(self, spec: JobSpec) -> None:
+        """Everything that `create` checks, at the node too; nothing happens."""
+        spec.check()
+        if spec.job_id in self._runners:
+            raise ResourceExists("job", spec.job_id)
+        self._check_room()
+        request = await spec.kind.session(spec.job_id, spec.filter_node_name, self._node)
+        await self._node.create_session(request, validate_only=True)
+
+    def _known(self, spec: JobSpec, request_id: str) -> Runner | Job | None:
+        """The job that this request made already."""
+        remembered = self._requests.get(request_id) if request_id else None
+        if remembered:
+            if remembered.requested != spec:
+                raise RequestIdReused(request_id)
+            runner = self._runners.get(spec.job_id)
+            return runner if runner and runner.job is remembered else remembered
+        runner = self._runners.get(spec.job_id)
+        if runner and runner.job.requested != spec:
+            raise ResourceExists("job", spec.job_id)
+        return runner
+
+    async def _created(self, known: Runner | Job) -> JobView:
+        if isinstance(known, Job):
+            return known.view()
+        await known.created.wait()
+        if known.refusal:
+            raise known.refusal
+        return known.job.view()
+
+    def _check_room(self) -> None:
+        if self._stopping:
+            raise ShuttingDown("jobs")
+        if len(self._runners) >= self._limits.max_jobs:
+            raise LimitReached("jobs", self._limits.max_jobs)
+
+    def _remember(self, request_id: str, job: Job) -> None:
+        if not request_id:
+            return
+        self._requests[request_id] = job
+        if len(self._requests) > self._limits.max_requests:
+            self._requests.popitem(last=False)
+
+    def _start(self, job: Job) -> Runner:
+        job_id = job.spec.job_id
+        creator = self._tracer.current()
+        job.trace_parent = creator.header() if creator else ""
+        segments = Segments(self._tracer, self._clock, job_id, job.spec.kind.name, creator)
+        runner = Runner(job, self._node, self._clock, segments, self._patience)
+        self._runners[job_id] = runner
+        self._tasks[job_id] = asyncio.create_task(self._live(runner), name=f"job {job_id}")
+        return runner
+
+    async def _live(self, runner: Runner) -> None:
+        job_id = runner.job.spec.job_id
+        try:
+            await runner.run()
+        except Exception:
+            # The store failed under the job: it can neither go on nor be written down.
+            _log.exception("job %s is lost", job_id)
+        finally:
+            del self._runners[job_id]
+            del self._tasks[job_id]
+            self._forget_refused(runner)
+
+    def _forget_refused(self, runner: Runner) -> None:
+        """A refused request may be repeated: it made nothing."""
+        if runner.refusal:
+            for request_id in [key for key, job in self._requests.items() if job is runner.job]:
+                del self._requests[request_id]
+
+    # --- looking ---
+
+    def get(self, job_id: str) -> JobView:
+        return self._find(job_id).job.view()
+
+    def present(self) -> Mapping[str, JobView]:
+        return {job_id: runner.job.view() for job_id, runner in self._runners.items()}
+
+    def listed(self, after: str, count: int) -> tuple[Sequence[JobView], bool]:
+        """At most `count` jobs by id, those after `after`; whether there are more."""
+        names = sorted(name for name in self._runners if name > after)
+        views = [self._runners[name].job.view() for name in names[:count]]
+        return views, len(names) > count
+
+    # --- verbs ---
+
+    async def pause(self, job_id: str) -> JobView:
+        job = self._find(job_id).job
+        job.pause()
+        return await self._saved(job)
+
+    async def resume(self, job_id: str) -> JobView:
+        job = self._find(job_id).job
+        job.resume()
+        return await self._saved(job)
+
+    async def cancel(self, job_id: str, force: bool = False) -> JobView:
+        job = self._find(job_id).job
+        job.cancel(force)
+        return await self._saved(job)
+
+    async def complete(self, job_id: str, action: FinishAction) -> JobView:
+        job = self._find(job_id).job
+        job.complete(action)
+        return await self._saved(job)
+
+    async def finalize(self, job_id: str) -> JobView:
+        job = self._find(job_id).job
+        job.finalize()
+        return await self._saved(job)
+
+    async def set_speed(self, job_id: str, speed_bytes_per_second: int) -> JobView:
+        check_speed(speed_bytes_per_second)
+        job = self._find(job_id).job
+        job.set_speed(speed_bytes_per_second)
+        return await self._saved(job)
+
+    async def change(self, job_id: str, mode: CopyMode) -> JobView:
+        runner = self._find(job_id)
+        runner.job.may_change(mode)
+        await runner.created.wait()
+        await self._node.set_copy_mode(job_id, mode)
+        runner.job.changed(mode)
+        return await self._saved(runner.job)
+
+    async def dismiss(self, job_id: str) -> None:
+        """Returns when the job is gone, so that its id is free."""
+        task = self._tasks.get(job_id)
+        self._find(job_id).job.dismiss()
+        if task:
+            await asyncio.wait((task,))
+
+    def _find(self, job_id: str) -> Runner:
+        runner = self._runners.get(job_id)
+        if runner is None:
+            raise ResourceNotFound("job", job_id)
+        return runner
+
+    async def _saved(self, job: Job) -> JobView:
+        """What an accepted verb asked is written down before it is acknowledged."""
+        if not job.ended:
+            await job.save()
+            job.announce()
+        return job.view()
+
+    def _announce(self, job: Job) -> None:
+        job.revision = self.watches.next_revision()
+        self.watches.publish(job.view())
+
+    # --- stopping ---
+
+    async def stop(self) -> None:
+        """End what can be ended cleanly, then let go of the rest, whose sessions stay safe at the node.
+
+        Without a durable store a job cannot outlive its service, so every job that may be cancelled is.
+        """
+        self._stopping = True
+        tasks = list(self._tasks.values())
+        for runner in self._runners.values():
+            job = runner.job
+            job.dismiss_requested = True
+            job.bell.ring()
+            if "CANCEL" in job.allowed_verbs:
+                job.cancel()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=self._limits.stop_seconds)
+            for task in late:
+                _log.warning("%s did not end in time; its session is left at the node", task.get_name())
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        self.watches.close()

@@ -1,0 +1,1 @@
+"""Where jobs are written down: the port, and the store in memory."""
