@@ -757,6 +757,17 @@ class AddressUnavailable(StorageError):
 
 
 @dataclass(eq=False)
+class SnapshotBroken(JobError):
+    """A backup's copy before a guest's write failed, and the guest went first."""
+
+    job_id: str
+    reason = "SNAPSHOT_BROKEN"
+    code = Code.DATA_LOSS
+    template = "job {job_id!r}: old data could not be copied before the guest overwrote it"
+    advice = "Make room on the target and back up again; the source is untouched."
+
+
+@dataclass(eq=False)
 class PeerUnavailable(StorageError):
     """Another service of ours does not answer."""
 
