@@ -24,7 +24,8 @@ class Bitmap:
     """Records instead of `bits` while frozen."""
 
     def mark(self, offset: int, length: int) -> None:
-        (self.successor or self.bits).mark(offset, length)
+        bits = self.bits if self.successor is None else self.successor
+        bits.mark(offset, length)
 
     def require_free(self) -> None:
         """Raises ResourceBusy if an owner froze it."""

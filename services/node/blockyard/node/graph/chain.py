@@ -23,13 +23,17 @@ def layers(node: "Node") -> "Iterator[Node]":
         current = below_filters(backing.node) if backing is not None else None
 
 
-def overlay_of(node: "Node", below: "Node") -> "Node | None":
-    """The layer of `node`'s chain whose backing is `below` (filters skipped); None if it is not in the chain."""
-    previous: Node | None = None
-    for layer in layers(node):
-        if layer is below_filters(below):
-            return previous
-        previous = layer
+def overlay_above(node: "Node") -> "Node | None":
+    """The layer whose backing is the node, filters skipped; None if it is the active layer."""
+    pending = list(node.parents)
+    while pending:
+        edge = pending.pop()
+        if edge.parent is None:
+            continue
+        if edge.name == "backing":
+            return edge.parent
+        if edge.parent.is_filter and edge.name == "file":
+            pending.extend(edge.parent.parents)
     return None
 
 

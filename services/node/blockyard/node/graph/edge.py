@@ -76,7 +76,7 @@ class Edge:
         return not node.quiesced and node.read_now(node, offset, into)
 
     async def read(self, offset: int, into: memoryview) -> None:
-        node = await self._entered()
+        node = await self.entered()
         within = min(len(into), max(0, node.driver.size - offset))
         if within < len(into):
             fill_zeroes(into[within:])
@@ -89,29 +89,29 @@ class Edge:
         return not node.quiesced and node.write_now(node, offset, data, flags)
 
     async def write(self, offset: int, data: Buffer, flags: int = 0) -> None:
-        node = await self._entered()
+        node = await self.entered()
         if not node.write_now(node, offset, data, flags):
             await requests.write(node, offset, data, flags)
 
     async def zero(self, offset: int, length: int, flags: int = 0) -> None:
-        await requests.zero(await self._entered(), offset, length, flags)
+        await requests.zero(await self.entered(), offset, length, flags)
 
     async def discard(self, offset: int, length: int) -> None:
-        await requests.discard(await self._entered(), offset, length)
+        await requests.discard(await self.entered(), offset, length)
 
     async def flush(self) -> None:
-        await requests.flush(await self._entered())
+        await requests.flush(await self.entered())
 
     async def truncate(
         self, size: int, preallocation: Preallocation = Preallocation.OFF, exact: bool = False
     ) -> None:
-        await requests.truncate(await self._entered(), size, preallocation, exact)
+        await requests.truncate(await self.entered(), size, preallocation, exact)
 
     async def map(self, offset: int, length: int) -> Mapping:
-        return await requests.map_own(await self._entered(), offset, length)
+        return await requests.map_own(await self.entered(), offset, length)
 
-    async def _entered(self) -> "Node":
-        """The node, once it is not drained."""
+    async def entered(self) -> "Node":
+        """The node, once it is not drained: where every request comes in."""
         while self.node.quiesced:
             node = self.node
             if node.undrained is None:

@@ -22,7 +22,7 @@ from blockyard.node.core.accounting import COPY, DISCARD, FLUSH, READ, TRUNCATE,
 from blockyard.node.graph import writing
 from blockyard.node.graph.reading import ZEROES, fill_zeroes, misaligned, read_aligned
 from blockyard.node.graph.tracking import TrackedRequest
-from blockyard.node.graph.writing import BufferPayload, Payload
+from blockyard.node.graph.writing import BufferPayload, Fetch, Payload
 from blockyard.node.interface import tracing
 from blockyard.node.interface.child import Buffer
 from blockyard.node.interface.driver import FilterDriver, FormatDriver, ProtocolDriver, Resizable
@@ -199,16 +199,17 @@ async def _write(node: "Node", offset: int, payload: Payload, flags: int) -> Non
     node.account.record(WRITE, length, node.now_ns() - start_ns)
 
 
-async def populate(node: "Node", offset: int, length: int) -> int:
+async def populate(node: "Node", offset: int, length: int, fetch: Fetch | None = None) -> int:
     """Copy what the backing chain holds of a range into the node; readers see no change (copy on read).
 
-    Atomic towards guests' writes of the range. Returns how many bytes were written.
+    Atomic towards guests' writes of the range. `fetch` gives the backing chain's bytes, if not by plain reads.
+    Returns how many bytes were written.
     """
     start_ns = node.now_ns()
     unit = max(1, node.driver.limits.allocation_unit, node.alignment)
     request = await node.tracker.begin(COPY, offset, length, unit)
     try:
-        written = await writing.populate(node, request, offset, length)
+        written = await writing.populate(node, request, offset, length, fetch)
         node.write_generation += 1
     except BaseException:
         node.account.fail(COPY, node.now_ns() - start_ns)

@@ -80,7 +80,7 @@ class User(Edge):
 
     async def flushed(self) -> bool:
         """As `flush`; False if nothing had been written since the last one."""
-        return await requests.flush(await self._entered())
+        return await requests.flush(await self.entered())
 
     async def truncate(
         self, size: int, preallocation: Preallocation = Preallocation.OFF, exact: bool = True

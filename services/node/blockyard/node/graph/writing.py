@@ -7,6 +7,7 @@ A buffer is one; a range of another file that the kernel copies is another (`cop
 cluster-aligned data never enters our memory, and allocation and ordering are written once for both.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from blockyard.base.ranges import ByteRange, align_down, align_up
@@ -40,6 +41,10 @@ class Payload(Protocol):
     async def put(self, child: "Edge", offset: int, position: int, length: int) -> None:
         """Write a part of the payload at `offset` of the child."""
         ...
+
+
+Fetch = Callable[[int, int], Awaitable[Payload]]
+"""Gives a payload for (a prefix of) a range: at least one byte of it."""
 
 
 class BufferPayload:
@@ -174,15 +179,23 @@ async def _write_with_surroundings(
     await payload.put(child, allocation.offset + head, position, length)
 
 
-async def populate(node: "Node", request: TrackedRequest, offset: int, length: int) -> int:
+async def populate(
+    node: "Node", request: TrackedRequest, offset: int, length: int, fetch: "Fetch | None" = None
+) -> int:
     """Write what only the backing chain holds of a range into the node; bytes written."""
     driver = node.driver
     if not isinstance(driver, FormatDriver) or node.backing is None:
         return 0
     position, end, written = offset, min(offset + length, driver.size), 0
     while position < end:
-        step = min(end - position, POPULATE_STEP)
+        step = end - position if fetch else min(end - position, POPULATE_STEP)
         mapping = driver.lookup(position, step) or await driver.map(position, step)
+        if mapping.kind is MapKind.BACKING and fetch is not None:
+            payload = await fetch(position, mapping.length)
+            await write_mapped(node, request, position, payload, WRITE_UNCHANGED)
+            written += payload.length
+            position += payload.length
+            continue
         if mapping.kind is MapKind.BACKING:
             data = memoryview(bytearray(mapping.length))
             await node.backing.read(position, data)

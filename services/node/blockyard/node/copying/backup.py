@@ -1,0 +1,111 @@
+"""The backup: the source as it was at the start, however much the guest writes meanwhile."""
+
+from typing import TYPE_CHECKING
+
+from blockyard.base.errors import InvalidArgument, ResourceNotFound
+from blockyard.node.copying.interposers import CopyBeforeWrite
+from blockyard.node.copying.spec import BitmapMode, FinishAction, SyncMode
+from blockyard.node.core.dirty import DirtyBitmap
+from blockyard.node.graph import requests
+from blockyard.node.graph.chain import below_filters
+from blockyard.node.graph.drain import drained
+
+if TYPE_CHECKING:
+    from blockyard.node.copying.spec import Failure
+    from blockyard.node.graph.bitmaps import Bitmap
+
+
+from blockyard.node.copying.common import CopyingSession
+
+
+class BackupSession(CopyingSession):
+    """Copies the source as it was when the session began."""
+
+    bitmap: "Bitmap | None" = None
+
+    async def prepare(self) -> None:
+        assert self.target is not None
+        self.check_target_size()
+        bitmap = self._find_bitmap()
+        bits = await self.new_bits()
+        base = self.top_base() if self.spec.sync is SyncMode.TOP else None
+        target = self.take(self.target, "target", writable=True)
+        self.take(self.source, "source", writable=False)
+        try:
+            self.filter = await self.open_filter("copy-before-write")
+        except BaseException:
+            self.release_users()
+            raise
+        self.work = self.new_work(base, target, bits)
+        async with drained(self.source):
+            if bitmap is not None:
+                bitmap.freeze(self.spec.owner)
+                self.bitmap = bitmap
+            self._seed(bits, bitmap)
+            self.interpose(
+                CopyBeforeWrite(
+                    self.filter.children["file"],
+                    self.work,
+                    break_snapshot=self.spec.break_snapshot,
+                    on_broken=self._on_broken,
+                )
+            )
+            self.put_filter_in()
+        self.graph.changed(self.source, self.target, self.filter)
+
+    async def complete(self, action: FinishAction) -> None:
+        assert self.filter is not None and self.target is not None
+        if self.spec.sync is not SyncMode.NONE:
+            await self.copy_rest()
+        await requests.flush(self.target)
+        await self._take_away()
+        if self.bitmap is not None:
+            self.bitmap.thaw(self.bitmap.bits if self.spec.bitmap_mode is BitmapMode.NEVER else None)
+        self._end()
+
+    async def undo(self) -> None:
+        await self._take_away()
+        if self.bitmap is not None:
+            self.bitmap.thaw(self._left() if self.spec.bitmap_mode is BitmapMode.ALWAYS else self.bitmap.bits)
+        self._end()
+
+    async def _take_away(self) -> None:
+        if self.filter is not None:
+            async with drained(self.filter):
+                self.interpose(None)
+                await self.take_filter_out()
+
+    def _end(self) -> None:
+        self.bitmap = None
+        self.release_users()
+        self.graph.changed(self.source)
+
+    def _find_bitmap(self) -> "Bitmap | None":
+        if self.spec.sync is SyncMode.BITMAP and not self.spec.bitmap:
+            raise InvalidArgument("bitmap", "the name of a bitmap of the source, for sync BITMAP", "none")
+        if not self.spec.bitmap:
+            return None
+        bitmap = below_filters(self.source).bitmaps.get(self.spec.bitmap) or self.source.bitmaps.get(
+            self.spec.bitmap
+        )
+        if bitmap is None:
+            raise ResourceNotFound("bitmap", self.spec.bitmap)
+        bitmap.require_free()
+        return bitmap
+
+    def _seed(self, bits: DirtyBitmap, bitmap: "Bitmap | None") -> None:
+        if self.spec.sync is SyncMode.BITMAP:
+            assert bitmap is not None
+            bits.merge(bitmap.bits)
+        else:
+            bits.mark(0, bits.size)
+
+    def _left(self) -> DirtyBitmap:
+        """What the bitmap said and the target does not have."""
+        assert self.bitmap is not None
+        left = DirtyBitmap(self.bitmap.bits.size, self.bitmap.bits.granularity)
+        left.merge(self.work.bits)
+        return left
+
+    def _on_broken(self, failure: "Failure") -> None:
+        self.broken = failure

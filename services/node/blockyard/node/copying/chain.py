@@ -1,0 +1,105 @@
+"""Stream and commit: data moves within one backing chain, and a header then names a shorter one.
+
+The order of durable steps at the end is the crash contract (design, section 4): copied data and mappings first,
+then the header that drops the old place, then success. QEMU 7.2 writes that header before the mappings are durable.
+"""
+
+from typing import TYPE_CHECKING
+
+from blockyard.base.errors import InvalidArgument, OperationUnsupported
+from blockyard.node.copying.spec import FinishAction
+from blockyard.node.graph import requests, surgery
+from blockyard.node.graph.chain import below_filters, layers, overlay_above
+from blockyard.node.interface.driver import BackingChangeable
+
+if TYPE_CHECKING:
+    pass
+
+
+from blockyard.node.copying.common import ChainedSession
+
+
+class StreamSession(ChainedSession):
+    """Brings the layers between a node and its base up into the node."""
+
+    async def prepare(self) -> None:
+        self.top = below_filters(self.source)
+        self.base = below_filters(self.graph.get(self.spec.base)) if self.spec.base else None
+        chain = list(layers(self.top))
+        if self.base is not None and self.base not in chain[1:]:
+            raise InvalidArgument("base_node_name", f"a layer below {self.top.name}", self.base.name)
+        if not isinstance(self.top.driver, BackingChangeable):
+            raise OperationUnsupported(self.top.name, self.top.driver.name, "change its backing file")
+        self.reference_to(self.top, self.base)
+        bits = await self.new_bits()
+        self.freeze(*(chain[: chain.index(self.base)] if self.base is not None else chain))
+        try:
+            await self.open_for_writing(self.top)
+            self.take(self.source, "stream", writable=True)
+        except BaseException:
+            await self.undo()
+            raise
+        bits.mark(0, bits.size)
+        self.work = self.new_work(self.base, None, bits)
+
+    async def complete(self, action: FinishAction) -> None:
+        await self.copy_rest()
+        # Mappings are durable before the header stops naming the chain that they replace.
+        await requests.flush(self.top)
+        self.unfreeze()
+        reference = self.reference_to(self.top, self.base)
+        await surgery.set_backing(self.graph, self.top, self.base, reference, header=True)
+        await self.undo()
+
+    async def undo(self) -> None:
+        self.unfreeze()
+        self.release_users()
+        await self.restore_read_only()
+
+
+class CommitSession(ChainedSession):
+    """Brings layers of a chain down into their base, under the active layer (the active one is mirrored)."""
+
+    async def prepare(self) -> None:
+        assert self.target is not None
+        self.top, self.base = below_filters(self.source), below_filters(self.target)
+        chain = list(layers(self.top))
+        if self.base not in chain[1:]:
+            raise InvalidArgument("target_node_name", f"a layer below {self.top.name}", self.base.name)
+        self.overlay = overlay_above(self.top)
+        assert self.overlay is not None
+        self.reference_to(self.overlay, self.base)
+        middle = chain[: chain.index(self.base)]
+        self.check_unused(middle)
+        bits = await self.new_bits()
+        self.freeze(self.overlay, *middle)
+        try:
+            await self.open_for_writing(self.base)
+            target = self.take(self.base, "base", writable=True)
+            await self.grow_base(self.base, target)
+        except BaseException:
+            await self.undo()
+            raise
+        bits.mark(0, bits.size)
+        self.work = self.new_work(self.base, target, bits)
+
+    async def complete(self, action: FinishAction) -> None:
+        assert self.overlay is not None
+        await self.copy_rest()
+        # The base holds everything durably before a header stops naming the layers above it.
+        await requests.flush(self.base)
+        self.unfreeze()
+        self.release_users()
+        read_only = self.overlay.read_only
+        if read_only:
+            await surgery.set_writable(self.graph, self.overlay, True)
+        reference = self.reference_to(self.overlay, self.base)
+        await surgery.set_backing(self.graph, self.overlay, self.base, reference, header=True)
+        if read_only:
+            await surgery.set_writable(self.graph, self.overlay, False)
+        await self.undo()
+
+    async def undo(self) -> None:
+        self.unfreeze()
+        self.release_users()
+        await self.restore_read_only()

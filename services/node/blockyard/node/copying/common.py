@@ -1,0 +1,145 @@
+"""What the kinds of session share: the work map, the filter above the source, links of a chain that stay put.
+
+Every preparation checks first and changes last; every change of the graph happens under a drain.
+"""
+
+import posixpath
+from typing import TYPE_CHECKING
+
+from blockyard.base.errors import InvalidArgument, NodeInUse, OperationUnsupported
+from blockyard.node.copying.session import Session
+from blockyard.node.copying.work import CopyWork, default_granularity
+from blockyard.node.core.dirty import DirtyBitmap
+from blockyard.node.graph import surgery
+from blockyard.node.graph.chain import below_filters
+from blockyard.node.graph.definition import NodeDefinition
+from blockyard.node.interface.driver import BackingReference, Resizable
+from blockyard.node.interface.flags import COMPRESSED, Preallocation
+from blockyard.node.interface.interposer import Interposable, Interposer
+
+if TYPE_CHECKING:
+    from blockyard.node.graph.edge import Edge
+    from blockyard.node.graph.node import Node
+    from blockyard.node.graph.user import User
+
+
+class CopyingSession(Session):
+    """What mirror, backup and commit share: a work map over the source and a target to write to."""
+
+    async def new_bits(self) -> DirtyBitmap:
+        granularity = self.spec.granularity
+        if not granularity:
+            nodes = [node for node in (self.source, self.target) if node is not None]
+            infos = [await below_filters(node).driver.info() for node in nodes]
+            granularity = default_granularity([info.cluster_size for info in infos])
+        return DirtyBitmap(self.source.driver.size, granularity)
+
+    def new_work(self, base: "Node | None", target: "User | None", bits: DirtyBitmap) -> CopyWork:
+        pool = self.graph.environment.pool.share(self.spec.owner)
+        flags = COMPRESSED if self.spec.compress else 0
+        return CopyWork(below_filters(self.source), base, target, bits, pool, flags=flags, unmap=self.spec.unmap)
+
+    def top_base(self) -> "Node | None":
+        """For sync TOP: what lies below the top layer."""
+        backing = below_filters(self.source).backing
+        return below_filters(backing.node) if backing is not None else None
+
+    def check_target_size(self) -> None:
+        assert self.target is not None
+        if self.target.driver.size < self.source.driver.size:
+            raise InvalidArgument(
+                "target_node_name",
+                f"a node of at least the source's {self.source.driver.size} bytes",
+                f"{self.target.name} of {self.target.driver.size} bytes",
+            )
+
+    async def open_filter(self, driver: str) -> "Node":
+        """The session's filter above the source, not yet in anyone's way."""
+        assert self.target is not None
+        definition = NodeDefinition(
+            driver, self.spec.filter_name, children={"file": self.source.name, "target": self.target.name}
+        )
+        node = await self.graph.open(definition)
+        node.implicit = True
+        return node
+
+    def interpose(self, interposer: Interposer | None) -> None:
+        assert self.filter is not None
+        assert isinstance(self.filter.driver, Interposable)
+        self.filter.driver.interposer = interposer
+
+    def put_filter_in(self) -> None:
+        """Everyone above the source but this session's own users goes through the filter. The caller drained it."""
+        assert self.filter is not None
+        for edge in surgery.check_movable(self.source, self.filter):
+            if edge not in self.users:
+                edge.move(self.filter)
+
+    async def take_filter_out(self) -> None:
+        """Users see what is below the filter again; it is closed. The caller drained it."""
+        if self.filter is not None:
+            node, self.filter = self.filter, None
+            below = node.children["file"].node
+            for edge in list(node.parents):
+                edge.move(below)
+            self.graph.changed(self.source)
+            await self.graph.collect(node)
+
+
+class ChainedSession(CopyingSession):
+    """What stream and commit share: links of a chain that nobody else may change meanwhile."""
+
+    _frozen: "tuple[Edge, ...]" = ()
+    _opened_for_writing: "Node | None" = None
+
+    def freeze(self, *nodes: "Node") -> None:
+        """Nobody may change the backing links of these layers until the session ends. Raises NodeInUse."""
+        edges = [edge for node in nodes if (edge := node.backing) is not None]
+        for edge in edges:
+            if edge.frozen_reason:
+                raise NodeInUse(edge.node.name, "change the link to", edge.frozen_reason)
+        for edge in edges:
+            edge.frozen_reason = f"{self.spec.owner} works on this chain"
+        self._frozen = tuple(edges)
+
+    def unfreeze(self) -> None:
+        for edge in self._frozen:
+            edge.frozen_reason = ""
+        self._frozen = ()
+
+    async def open_for_writing(self, node: "Node") -> None:
+        """A layer that is read-only now becomes writable until `restore_read_only`."""
+        if node.read_only:
+            await surgery.set_writable(self.graph, node, True)
+            self._opened_for_writing = node
+
+    async def restore_read_only(self) -> None:
+        node, self._opened_for_writing = self._opened_for_writing, None
+        if node is not None and self.graph.nodes.get(node.name) is node:
+            await surgery.set_writable(self.graph, node, False)
+
+    async def grow_base(self, base: "Node", target: "User") -> None:
+        """A base smaller than what is committed into it grows first."""
+        size = self.source.driver.size
+        if size > base.driver.size:
+            if not isinstance(base.driver, Resizable):
+                raise OperationUnsupported(base.name, base.driver.name, "grow to the size of the top")
+            await target.truncate(size, Preallocation.OFF)
+
+    def check_unused(self, middle: "list[Node]") -> None:
+        """Layers that change under their readers must have no users but the chain itself."""
+        for node in middle:
+            others = [edge.holder for edge in node.parents if edge.name != "backing"]
+            if others:
+                raise NodeInUse(node.name, "commit", ", ".join(others))
+
+    def reference_to(self, node: "Node", base: "Node | None") -> BackingReference | None:
+        """How `node`'s header shall name its new backing file."""
+        if base is None:
+            return None
+        name = self.spec.backing_file
+        if not name and base.filename and node.filename:
+            name = posixpath.relpath(base.filename, posixpath.dirname(node.filename) or ".")
+        if not name:
+            raise InvalidArgument("backing_file", f"a name, because {base.name} is no file", "none")
+        return BackingReference(name, base.driver.name)

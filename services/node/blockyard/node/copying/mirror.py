@@ -1,0 +1,121 @@
+"""The mirror: follows the guest's writes until its users move to the target, or the copy is left as it is."""
+
+from typing import TYPE_CHECKING
+
+from blockyard.base.errors import InvalidArgument
+from blockyard.node.copying.interposers import WriteBoth
+from blockyard.node.copying.spec import CopyMode, FinishAction, SyncMode
+from blockyard.node.graph import requests, surgery
+from blockyard.node.graph.chain import below_filters, descends, layers
+from blockyard.node.graph.drain import drained
+
+if TYPE_CHECKING:
+    from blockyard.node.graph.node import Node
+    from blockyard.node.graph.user import User
+
+
+from blockyard.node.copying.common import ChainedSession
+
+
+class MirrorSession(ChainedSession):
+    """Follows the guest until the users move to the target (pivot) or the copy is left as it is (detach).
+
+    A mirror into a layer of the source's own chain is an active commit.
+    """
+
+    async def prepare(self) -> None:
+        assert self.target is not None
+        self._base = self._find_base()
+        self._is_commit = self._base is not None and self._base is below_filters(self.target)
+        if self.spec.replaces:
+            self.graph.get(self.spec.replaces)
+        if not self._is_commit:
+            self.check_target_size()
+            if descends(self.target, self.source):
+                raise InvalidArgument(
+                    "target_node_name", "a node that does not depend on the source", self.target.name
+                )
+        surgery.check_movable(self.source, self.target)
+        bits = await self.new_bits()
+        try:
+            target = await self._take_target()
+            self.take(self.source, "source", writable=False)
+            self.filter = await self.open_filter("mirror-top")
+        except BaseException:
+            await self._let_go()
+            raise
+        self.work = self.new_work(self._base, target, bits)
+        async with drained(self.source):
+            if self.spec.sync is not SyncMode.NONE:
+                bits.mark(0, bits.size)
+            self.record(below_filters(self.source), bits)
+            self._both = WriteBoth(self.filter.children["file"], self.work, self.note_failure)
+            self._both.blocking = self.spec.copy_mode is CopyMode.WRITE_BLOCKING
+            self.interpose(self._both)
+            self.put_filter_in()
+        self.graph.changed(self.source, self.target, self.filter)
+
+    def set_copy_mode(self, mode: CopyMode) -> None:
+        """Raises InvalidArgument for the way back, as QEMU."""
+        if mode is CopyMode.BACKGROUND and self._both.blocking:
+            raise InvalidArgument("copy_mode", "WRITE_BLOCKING", "a change back to BACKGROUND")
+        self._both.blocking = mode is CopyMode.WRITE_BLOCKING
+
+    @property
+    def copy_mode(self) -> CopyMode:
+        return CopyMode.WRITE_BLOCKING if self._both.blocking else CopyMode.BACKGROUND
+
+    async def complete(self, action: FinishAction) -> None:
+        if action is FinishAction.COMPLETE:
+            action = FinishAction.PIVOT if self._is_commit else FinishAction.DETACH
+        assert self.filter is not None and self.target is not None
+        replaced = self.graph.get(self.spec.replaces) if self.spec.replaces else None
+        async with drained(*([replaced] if replaced else []), self.filter, self.source):
+            # Guests are held here: what is left is what they wrote since the last order.
+            await self.copy_rest()
+            await requests.flush(self.target)
+            self.stop_recording(below_filters(self.source))
+            if action is FinishAction.PIVOT:
+                for edge in list((replaced or self.filter).parents):
+                    if edge.parent is None or not descends(self.target, edge.parent):
+                        edge.move(self.target)
+                self._opened_for_writing = None
+            await self.take_filter_out()
+        await self._let_go()
+        self.graph.changed(self.source, self.target)
+        await self.graph.collect(self.source)
+
+    async def undo(self) -> None:
+        if self.filter is not None:
+            async with drained(self.filter):
+                self.interpose(None)
+                self.stop_recording(below_filters(self.source))
+                await self.take_filter_out()
+        await self._let_go()
+
+    async def _let_go(self) -> None:
+        self.unfreeze()
+        self.release_users()
+        await self.restore_read_only()
+
+    def _find_base(self) -> "Node | None":
+        """Where copying stops: the target of an active commit, or what is below the top layer."""
+        assert self.target is not None
+        target = below_filters(self.target)
+        if any(layer is target for layer in layers(self.source)):
+            return target
+        return self.top_base() if self.spec.sync is SyncMode.TOP else None
+
+    async def _take_target(self) -> "User":
+        assert self.target is not None
+        if not self._is_commit:
+            return self.take(self.target, "target", writable=True)
+        assert self._base is not None
+        chain = list(layers(self.source))
+        middle = chain[: chain.index(self._base)]
+        self.check_unused(middle[1:])
+        self.freeze(*middle)
+        await self.open_for_writing(self._base)
+        target = self.take(self._base, "base", writable=True)
+        await self.grow_base(self._base, target)
+        return target

@@ -1,0 +1,208 @@
+"""A copy session: the work, who owns it, and the orders that move it. What a kind means is in `copying.kinds`.
+
+Invariants
+1. `fencing_token` never falls; a caller with an older one is refused before anything happens.
+2. A session that is finished keeps its answer and does no work.
+3. Dropping the stream of orders ends no session: filter, map and tracking stay until it is finished.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from blockyard.base.errors import OwnerMismatch, ResourceBusy
+from blockyard.node.copying.spec import Failure, FinishAction, Order, SessionSpec, SideFailed, Tally
+from blockyard.node.copying.work import CopyWork
+from blockyard.node.core.dirty import DirtyBitmap
+from blockyard.node.graph.bitmaps import Bitmap
+
+if TYPE_CHECKING:
+    from blockyard.node.graph.graph import Graph
+    from blockyard.node.graph.node import Node
+    from blockyard.node.graph.user import User
+
+ORDER_MAX: Final = 64 << 20
+"""Bytes of data of one order: a report comes at least this often."""
+
+
+class Recorder(Bitmap):
+    """The work map as a bitmap of the source: guests' writes put granules back and wake an order that waits."""
+
+    def __init__(self, name: str, bits: DirtyBitmap, owner: str) -> None:
+        super().__init__(name, bits, owner=owner)
+        self.dirtied = 0
+        self.arrived = asyncio.Event()
+
+    def mark(self, offset: int, length: int) -> None:
+        self.bits.mark(offset, length)
+        self.dirtied += length
+        if not self.arrived.is_set():
+            self.arrived.set()
+
+
+@dataclass(slots=True)
+class Report:
+    """The end of an order."""
+
+    order_id: int
+    tally: Tally
+    remaining: int
+    dirtied: int
+    cursor: int
+    failure: Failure | None = None
+
+
+class Session:
+    """Base of the four kinds."""
+
+    def __init__(
+        self, graph: "Graph", spec: SessionSpec, token: int, source: "Node", target: "Node | None"
+    ) -> None:
+        self.graph = graph
+        self.spec = spec
+        self.token = token
+        self.source = source
+        self.target = target
+        self.filter: Node | None = None
+        self.users: list[User] = []
+        self.finished: FinishAction | None = None
+        self.broken: Failure | None = None
+        self.recorder: Recorder | None = None
+        self.work: CopyWork
+        self._deferred: Failure | None = None
+        self._ending = asyncio.Lock()
+
+    # --- what a kind says ------------------------------------------------------------------------------
+
+    async def prepare(self) -> None:
+        """Set everything up in one drained instant. Raises catalogue errors; then nothing changed."""
+        raise AssertionError("a kind prepares")
+
+    async def complete(self, action: FinishAction) -> None:
+        """Do what the kind means."""
+        raise AssertionError("a kind completes")
+
+    async def undo(self) -> None:
+        """Take everything away again. Never fails for a good reason."""
+        raise AssertionError("a kind undoes")
+
+    # --- orders ----------------------------------------------------------------------------------------
+
+    def check_token(self, token: int) -> None:
+        """Raises OwnerMismatch for an older incarnation; a newer one takes over."""
+        if token < self.token:
+            raise OwnerMismatch(
+                "copy session", self.spec.session_id, f"{self.spec.owner}#{self.token}", f"#{token}"
+            )
+        self.token = token
+
+    async def run(self, order: Order) -> Report:
+        """Move work until the order's bytes are copied or nothing is left."""
+        tally, failure = Tally(), self._take_failure()
+        if not self.finished and failure is None:
+            try:
+                await self._work_off(order, tally)
+            except SideFailed as problem:
+                failure = problem.failure
+        return Report(order.order_id, tally, self.work.remaining, self.dirtied, self.work.cursor, failure)
+
+    @property
+    def dirtied(self) -> int:
+        """Bytes that guests wrote since the session began."""
+        return self.recorder.dirtied if self.recorder else 0
+
+    async def _work_off(self, order: Order, tally: Tally) -> None:
+        limit = min(order.max_bytes, ORDER_MAX)
+        waited = False
+        while tally.copied < limit and not self.finished:
+            done = await self.work.step(order.range, limit - tally.copied)
+            if done is not None:
+                tally.add(done)
+            elif waited or not order.wait_ns or tally.copied or tally.zero:
+                return
+            else:
+                await self._wait_for_work(order.wait_ns)
+                waited = True
+            # One order must not hold the loop: a long run of holes has no await that really waits.
+            await asyncio.sleep(0)
+
+    async def _wait_for_work(self, wait_ns: int) -> None:
+        if self.recorder is None:
+            await self.graph.environment.clock.sleep(wait_ns / 1e9)
+            return
+        self.recorder.arrived.clear()
+        try:
+            async with asyncio.timeout(wait_ns / 1e9):
+                await self.recorder.arrived.wait()
+        except TimeoutError:
+            return
+
+    def note_failure(self, failure: Failure) -> None:
+        """A copy beside a guest's write failed; the next report tells."""
+        self._deferred = failure
+        if self.recorder is not None:
+            self.recorder.arrived.set()
+
+    def _take_failure(self) -> Failure | None:
+        failure, self._deferred = self._deferred, None
+        return self.broken or failure
+
+    async def copy_rest(self) -> None:
+        """Move everything that is left; raises the error of the side that fails."""
+        try:
+            while await self.work.step(None, ORDER_MAX) is not None:
+                pass
+        except SideFailed as problem:
+            raise problem.failure.error from problem
+
+    # --- ending ----------------------------------------------------------------------------------------
+
+    async def finish(self, action: FinishAction) -> None:
+        """End the session; idempotent. Raises what the kind's ending raises; then the session goes on."""
+        async with self._ending:
+            if self.finished is not None:
+                if self.finished is not action:
+                    raise ResourceBusy(
+                        "copy session", self.spec.session_id, f"it ended by {self.finished.name} already"
+                    )
+                return
+            if self.broken and action is not FinishAction.ABORT:
+                raise self.broken.error
+            if action is FinishAction.ABORT:
+                await self.undo()
+            else:
+                await self.complete(action)
+            self.finished = action
+            self._wake()
+
+    def _wake(self) -> None:
+        if self.recorder is not None:
+            self.recorder.arrived.set()
+
+    # --- common steps of the kinds -----------------------------------------------------------------------
+
+    def take(self, node: "Node", role: str, *, writable: bool) -> "User":
+        """Hold a node for the session; released at the end."""
+        kind = self.spec.owner.partition("/")[0]
+        user = self.graph.use(node.name, kind, self._user_name(role), writable=writable)
+        self.users.append(user)
+        return user
+
+    def release_users(self) -> None:
+        """Let go of every node that the session holds."""
+        while self.users:
+            self.graph.release(self.users.pop())
+
+    def record(self, node: "Node", bits: DirtyBitmap) -> None:
+        """Put guests' writes to a node into the work map from now on."""
+        self.recorder = Recorder(f"#{self.spec.session_id}", bits, self.spec.owner)
+        node.bitmaps[self.recorder.name] = self.recorder
+        node.record_bitmaps()
+
+    def stop_recording(self, node: "Node") -> None:
+        """The opposite of `record`; harmless if it was not."""
+        if self.recorder is not None and node.bitmaps.pop(self.recorder.name, None) is not None:
+            node.record_bitmaps()
+
+    def _user_name(self, role: str) -> str:
+        return f"{self.spec.owner.partition('/')[2] or self.spec.session_id}:{role}"

@@ -1,0 +1,109 @@
+"""Named dirty bitmaps as clients see them: made, switched, merged, read, and kept while an export shows them.
+
+The bits live in `core.dirty`, freezing in `bitmaps`. Must not know the wire.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from blockyard.base.errors import InvalidArgument, LimitReached, ResourceExists, ResourceNotFound
+from blockyard.base.units import KIB
+from blockyard.node.core.dirty import DEFAULT_GRANULARITY, DirtyBitmap
+from blockyard.node.graph.bitmaps import Bitmap
+
+if TYPE_CHECKING:
+    from blockyard.node.graph.graph import Graph
+    from blockyard.node.graph.node import Node
+
+MAX_NAME_BYTES: Final = 1023
+"""BDRV_BITMAP_MAX_NAME_SIZE (include/block/dirty-bitmap.h)."""
+MAX_BITMAPS: Final = 256
+"""Per node; every write marks each that records."""
+_DEFAULT_LEAST: Final = 4 * KIB
+
+
+def find(node: "Node", name: str) -> Bitmap:
+    """Raises ResourceNotFound."""
+    bitmap = node.bitmaps.get(name) if name else None
+    if bitmap is None:
+        raise ResourceNotFound("bitmap", name)
+    return bitmap
+
+
+def create(graph: "Graph", node: "Node", name: str, granularity: int = 0, *, recording: bool = True) -> Bitmap:
+    """Begin to record a node's writes. Raises ResourceExists, InvalidArgument or LimitReached."""
+    if not 1 <= len(name.encode(errors="surrogatepass")) <= MAX_NAME_BYTES or "\0" in name:
+        raise InvalidArgument("name", f"1 to {MAX_NAME_BYTES} bytes without NUL", repr(name[:64]))
+    if name in node.bitmaps:
+        raise ResourceExists("bitmap", name)
+    if len(node.bitmaps) >= MAX_BITMAPS:
+        raise LimitReached("bitmaps of a node", MAX_BITMAPS)
+    bits = DirtyBitmap(node.driver.size, granularity or default_granularity(node))
+    bitmap = node.bitmaps[name] = Bitmap(name, bits, recording=recording)
+    _changed(graph, node)
+    return bitmap
+
+
+def default_granularity(node: "Node") -> int:
+    """The cluster size between 4 and 64 KiB (bdrv_get_default_bitmap_granularity, block/dirty-bitmap.c)."""
+    cluster = node.driver.limits.allocation_unit
+    return min(max(cluster, _DEFAULT_LEAST), DEFAULT_GRANULARITY) if cluster else DEFAULT_GRANULARITY
+
+
+def delete(graph: "Graph", node: "Node", name: str) -> None:
+    """Forget a bitmap. Raises ResourceNotFound or ResourceBusy."""
+    find(node, name).require_free()
+    del node.bitmaps[name]
+    _changed(graph, node)
+
+
+def clear(graph: "Graph", node: "Node", name: str) -> Bitmap:
+    """Mark nothing dirty. Raises ResourceNotFound or ResourceBusy."""
+    bitmap = find(node, name)
+    bitmap.require_free()
+    bitmap.bits.clear_all()
+    graph.changed(node)
+    return bitmap
+
+
+def set_recording(graph: "Graph", node: "Node", name: str, recording: bool) -> Bitmap:
+    """Record new writes, or stop. Raises ResourceNotFound or ResourceBusy."""
+    bitmap = find(node, name)
+    bitmap.require_free()
+    bitmap.recording = recording
+    _changed(graph, node)
+    return bitmap
+
+
+def merge(graph: "Graph", node: "Node", name: str, sources: Sequence[Bitmap]) -> Bitmap:
+    """Mark dirty here what is dirty in others; all or nothing. Raises ResourceBusy for any in use."""
+    target = find(node, name)
+    for bitmap in (target, *sources):
+        bitmap.require_free()
+    for source in sources:
+        target.bits.merge(source.bits)
+    graph.changed(node)
+    return target
+
+
+def claim(graph: "Graph", node: "Node", names: Sequence[str], owner: str) -> list[Bitmap]:
+    """Keep bitmaps from being changed by others; they go on recording. Raises ResourceNotFound or ResourceBusy."""
+    bitmaps = [find(node, name) for name in names]
+    for bitmap in bitmaps:
+        bitmap.require_free()
+    for bitmap in bitmaps:
+        bitmap.owner = owner
+    graph.changed(node)
+    return bitmaps
+
+
+def unclaim(graph: "Graph", node: "Node", bitmaps: Sequence[Bitmap]) -> None:
+    """Give back what `claim` took."""
+    for bitmap in bitmaps:
+        bitmap.owner = ""
+    graph.changed(node)
+
+
+def _changed(graph: "Graph", node: "Node") -> None:
+    node.record_bitmaps()
+    graph.changed(node)
