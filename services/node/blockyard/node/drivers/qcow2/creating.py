@@ -11,7 +11,9 @@ import numpy as np
 from blockyard.base.errors import InvalidArgument, SizeTooLarge
 from blockyard.base.ranges import is_power_of_two
 from blockyard.base.units import MAX_SIZE, MIB
-from blockyard.node.drivers.qcow2.options import Qcow2CreateOptions
+from blockyard.node.drivers.qcow2 import opening
+from blockyard.node.drivers.qcow2.options import Qcow2CreateOptions, Qcow2Options
+from blockyard.node.drivers.qcow2.preallocating import preallocate
 from blockyard.node.formats.qcow2 import extensions as ext
 from blockyard.node.formats.qcow2 import header as hdr
 from blockyard.node.formats.qcow2 import refcounts, tables
@@ -67,6 +69,11 @@ async def create(options: Qcow2CreateOptions, context: DriverContext) -> None:
         raise InvalidArgument("backing_file", "a name that fits into the header cluster", options.backing_file)
     await file.write(0, image)
     await file.flush()
+    if options.preallocation != Preallocation.OFF:
+        opened = await opening.open_image(context, Qcow2Options())
+        await opened.before_write()
+        await preallocate(opened, 0, options.size, options.preallocation)
+        await opened.writeback.retire()
 
 
 def _header(options: Qcow2CreateOptions) -> hdr.Header:

@@ -6,22 +6,24 @@ accesses and no allocation but the answer.
 
 from typing import ClassVar, Self
 
-from blockyard.node.drivers.qcow2 import creating, opening
+from blockyard.node.drivers.qcow2 import checking, creating, opening, rebasing
 from blockyard.node.drivers.qcow2.allocation import Reservation
 from blockyard.node.drivers.qcow2.dropping import Dropper
 from blockyard.node.drivers.qcow2.image import Image
 from blockyard.node.drivers.qcow2.options import Qcow2CreateOptions, Qcow2Options
+from blockyard.node.drivers.qcow2.resizing import Resizer
 from blockyard.node.formats.qcow2 import header as hdr
 from blockyard.node.formats.qcow2.tables import COPIED, OFFSET
 from blockyard.node.interface.child import Buffer
 from blockyard.node.interface.driver import (
     BackingReference,
+    CheckReport,
     ChildSlot,
     DriverContext,
     FormatDriver,
     NodeInfo,
 )
-from blockyard.node.interface.flags import Role
+from blockyard.node.interface.flags import Preallocation, Role
 from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.mapping import Allocation, MapKind, Mapping
 
@@ -43,14 +45,12 @@ class Qcow2(FormatDriver):
 
     def __init__(self, image: Image) -> None:
         self.image = image
-        self.size = image.header.size
         geometry = image.geometry
         self.limits = Limits(
             zero_alignment=geometry.cluster_size,
             discard_alignment=geometry.cluster_size,
             allocation_unit=geometry.cluster_size,
         )
-        self._tables = image.l2.tables.items
         self._file = image.file
         self._table_bits = geometry.table_bits
         self._bits = geometry.cluster_bits
@@ -58,7 +58,15 @@ class Qcow2(FormatDriver):
         self._within_mask = geometry.cluster_size - 1
         # All bits that a plain entry has only as COPIED: then the rest is an aligned offset.
         self._flags = (1 << 64) - 1 - (OFFSET & ~self._within_mask)
+        self._adopt()
+
+    def _adopt(self) -> None:
+        """Take up the image's parts, anew after a repair."""
+        image = self.image
+        self.size = image.header.size
+        self._tables = image.l2.tables.items
         self._dropper = Dropper(image, image.space)
+        self._resizer = Resizer(image, self._dropper)
 
     @classmethod
     async def open(cls, options: Qcow2Options, context: DriverContext) -> Self:
@@ -72,7 +80,7 @@ class Qcow2(FormatDriver):
         image = self.image
         if image.context.read_only or image.broken or not image.unlocked:
             return
-        await image.writeback.settle()
+        await image.writeback.retire()
 
     # --- where bytes are ---------------------------------------------------------------------------------
 
@@ -127,6 +135,28 @@ class Qcow2(FormatDriver):
 
     async def flush_to_os(self) -> None:
         await self.image.writeback.write_out()
+
+    # --- size, backing reference, health -----------------------------------------------------------------
+
+    async def truncate(self, size: int, preallocation: Preallocation, exact: bool) -> None:
+        try:
+            await self._resizer.resize(size, preallocation)
+        finally:
+            self.size = self.image.header.size
+
+    async def change_backing(self, reference: BackingReference | None) -> None:
+        await rebasing.change_backing(self.image, reference)
+
+    async def make_empty(self) -> None:
+        await self._dropper.forget_tables(0)
+        await self.image.writeback.settle()
+
+    async def check(self, fix_leaks: bool, fix_errors: bool) -> CheckReport:
+        report = await checking.check(self.image, fix_leaks, fix_errors)
+        if fix_errors:
+            await opening.assemble(self.image)
+            self._adopt()
+        return report
 
     # --- facts -------------------------------------------------------------------------------------------
 

@@ -50,6 +50,7 @@ class Image:
         self.cluster = cluster
         self.geometry = Geometry.of(cluster.header)
         self.snapshots: list[Snapshot] = []
+        self.snapshot_table_bytes = 0
         self.ledger = Ledger()
         self.broken = False
         """Set on corruption: from then on nothing is written."""

@@ -13,7 +13,7 @@ class L1:
     """`view` is for scalar reads; changes go through `set`."""
 
     def __init__(self, entries: tables.Table, ledger: Ledger) -> None:
-        self._ledger = ledger
+        self.ledger = ledger
         self.replace(entries)
 
     def replace(self, entries: tables.Table) -> None:
@@ -25,7 +25,7 @@ class L1:
 
     def set(self, index: int, entry: int) -> None:
         self.view[index] = entry
-        self._ledger.mark(Kind.L1, index // _PER_SECTOR)
+        self.ledger.mark(Kind.L1, index // _PER_SECTOR)
 
     def encode_sector(self, number: int) -> tuple[int, bytes]:
         """(Byte in the table, bytes) of one sector."""

@@ -37,7 +37,8 @@ class L2:
         self._image = image
         limit = max(2, image.options.l2_bytes() // image.geometry.cluster_size)
         self.tables: Cache[L2Table] = Cache(limit, self._load, self._held)
-        self._structure = asyncio.Lock()
+        self.structure = asyncio.Lock()
+        """Held while L1 entries are made."""
 
     @property
     def dirty_limit(self) -> int:
@@ -83,7 +84,7 @@ class L2:
     async def for_write(self, key: int) -> L2Table:
         """The table, pinned, in a place that is ours alone: created or copied if need be."""
         if not self._image.l1.view[key] & tables.COPIED:
-            async with self._structure:
+            async with self.structure:
                 entry = self._image.l1.view[key]
                 if not entry & tables.OFFSET:
                     await self._place(key, L2Table(np.zeros(self._image.geometry.entries_per_table, np.uint64)))

@@ -8,6 +8,7 @@ import numpy as np
 
 from blockyard.base.errors import FormatMismatch, ImageCorrupt, ImageMarkedCorrupt
 from blockyard.base.ranges import ByteRange
+from blockyard.node.drivers.qcow2 import checking
 from blockyard.node.drivers.qcow2.allocation import Space
 from blockyard.node.drivers.qcow2.allocator import Allocator
 from blockyard.node.drivers.qcow2.compressed import Compressed
@@ -17,7 +18,7 @@ from blockyard.node.drivers.qcow2.l1 import L1
 from blockyard.node.drivers.qcow2.l2 import L2
 from blockyard.node.drivers.qcow2.mapping import Mapper
 from blockyard.node.drivers.qcow2.options import Qcow2Options
-from blockyard.node.drivers.qcow2.ordering import Clusters
+from blockyard.node.drivers.qcow2.ordering import Clusters, Ledger
 from blockyard.node.drivers.qcow2.refcounts import Refcounts
 from blockyard.node.drivers.qcow2.writeback import Writeback
 from blockyard.node.formats.qcow2 import header as hdr
@@ -25,9 +26,6 @@ from blockyard.node.formats.qcow2 import snapshots, tables, validate
 from blockyard.node.formats.qcow2.limits import MAX_SNAPSHOT_TABLE_BYTES, SECTOR
 from blockyard.node.interface.child import Child
 from blockyard.node.interface.driver import DriverContext
-
-_END_BLOCKS = 16
-"""Refcount blocks looked at to find the last cluster in use; then the end of what they cover will do."""
 
 
 async def read_header(context: DriverContext) -> hdr.HeaderCluster:
@@ -54,22 +52,44 @@ async def open_image(context: DriverContext, options: Qcow2Options) -> Image:
         exact = place._replace(length=header.l1_size * 8) if what == "L1 table" else place
         if what in ("L1 table", "refcount table"):
             validate.check_inside(image.name, what, exact._replace(length=max(0, exact.length)), _whole(image))
-    l1_bytes = await image.read(header.l1_table_offset, header.l1_size * 8) if header.l1_size else b""
-    table_bytes = await image.read(
-        header.refcount_table_offset, header.refcount_table_clusters * header.cluster_size
-    )
-    image.snapshots = await _read_snapshots(image)
-    image.l1 = L1(tables.decode(l1_bytes), image.ledger)
+    if header.l1_size:
+        image.l1 = L1(tables.decode(await image.read(header.l1_table_offset, header.l1_size * 8)), image.ledger)
+    else:
+        image.l1 = L1(np.zeros(0, np.uint64), image.ledger)
+    image.snapshots, image.snapshot_table_bytes = await _read_snapshots(image)
+    await assemble(image)
+    if header.incompatible & hdr.DIRTY and not context.read_only and not options.repair:
+        await _recover(image)
+    return image
+
+
+async def assemble(image: Image) -> None:
+    """The parts that stand on L1 and the refcount table; again after a repair changed those on disk."""
+    header = image.header
+    length = header.refcount_table_clusters * header.cluster_size
+    table = tables.decode(await image.read(header.refcount_table_offset, length))
+    image.ledger = image.l1.ledger = Ledger()
     image.writeback = Writeback(image)
-    image.refcounts = Refcounts(image, tables.decode(table_bytes))
+    image.refcounts = Refcounts(image, table)
     image.l2 = L2(image)
     image.mapper = Mapper(image)
     image.space = Space(image, image.mapper)
     image.compressed = Compressed(image, image.space)
-    image.guard = Guard.build([]) if context.read_only else Guard.build(metadata_clusters(image))
-    end = image.guard.end if context.read_only else max(image.guard.end, await _end_of_use(image))
+    read_only = image.context.read_only
+    image.guard = Guard.build([] if read_only else metadata_clusters(image))
+    end = image.guard.end
+    if not read_only and not image.options.repair:
+        end = max(end, await image.refcounts.end_of_use())
     image.allocator = Allocator(image, end, max(image.file.size, end << header.cluster_bits))
-    return image
+
+
+async def _recover(image: Image) -> None:
+    """Refcounts of an image with lazy refcounts that was not closed: count them anew."""
+    report = await checking.check(image, fix_leaks=True, fix_errors=True)
+    if report.corruptions or report.check_errors:
+        raise ImageCorrupt(image.name, "metadata", "what recovery can repair", "; ".join(report.findings[:3]))
+    await assemble(image)
+    image.context.report("dirty-repaired", {"leaks_fixed": str(report.leaks_fixed)})
 
 
 def _whole(image: Image) -> int:
@@ -84,17 +104,17 @@ async def _read(file: Child, offset: int, length: int) -> bytearray:
     return data
 
 
-async def _read_snapshots(image: Image) -> list[snapshots.Snapshot]:
+async def _read_snapshots(image: Image) -> tuple[list[snapshots.Snapshot], int]:
+    """Records, and how many bytes they fill."""
     header = image.header
     if not header.nb_snapshots:
-        return []
+        return [], 0
     available = min(MAX_SNAPSHOT_TABLE_BYTES, max(0, image.file.size - header.snapshots_offset))
     length = min(available, 64 * 1024)
     while True:
         data = await image.read(header.snapshots_offset, length)
         try:
-            found, _ = snapshots.decode(data, header.nb_snapshots, header.cluster_size, image.name)
-            return found
+            return snapshots.decode(data, header.nb_snapshots, header.cluster_size, image.name)
         except ImageCorrupt:
             if length >= available:
                 raise
@@ -114,16 +134,3 @@ def metadata_clusters(image: Image) -> list[Clusters]:
         offsets = (entries & np.uint64(mask)) >> np.uint64(bits)
         groups.append(offsets[offsets != 0].astype(np.int64))
     return groups
-
-
-async def _end_of_use(image: Image) -> int:
-    """First cluster after all with a refcount, or a little later."""
-    refcounts = image.refcounts
-    present = np.flatnonzero(refcounts.table)
-    for index in present[::-1][:_END_BLOCKS].tolist():
-        values = (await refcounts.blocks.get(index)).values
-        used = np.flatnonzero(values)
-        if len(used):
-            return int(index * refcounts.block_entries + used[-1] + 1)
-    rest = len(present) - _END_BLOCKS
-    return int(present[rest - 1] + 1) * refcounts.block_entries if rest > 0 else 0

@@ -17,6 +17,9 @@ from blockyard.node.formats.qcow2.limits import SECTOR
 
 TABLE_PER_SECTOR = SECTOR // 8
 
+_END_BLOCKS = 16
+"""Blocks looked at to find the last cluster in use; then the end of what the next one covers will do."""
+
 
 class Block:
     """One refcount block, one element per cluster."""
@@ -83,6 +86,16 @@ class Refcounts:
     def set_range(self, index: int, block: Block, low: int, high: int, value: int) -> None:
         block.values[low:high] = value
         self._image.ledger.mark(Kind.BLOCK, index, low, high)
+
+    async def end_of_use(self) -> int:
+        """First cluster after all that are counted, or a little later (bounded search)."""
+        present = np.flatnonzero(self.table)
+        for index in present[::-1][:_END_BLOCKS].tolist():
+            used = np.flatnonzero((await self.blocks.get(index)).values)
+            if len(used):
+                return int(index * self.block_entries + used[-1] + 1)
+        rest = len(present) - _END_BLOCKS
+        return int(present[rest - 1] + 1) * self.block_entries if rest > 0 else 0
 
     def pieces(self, first: int, count: int) -> Iterator[tuple[int, int, int]]:
         """(block index, low, high) of a run of clusters."""

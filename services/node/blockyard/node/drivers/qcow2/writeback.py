@@ -71,6 +71,15 @@ class Writeback:
         async with self.lock:
             await self.settle_locked()
 
+    async def retire(self) -> None:
+        """The image is about to be closed: settle, and take the dirty bit back (invariant 7)."""
+        image = self._image
+        async with self.lock:
+            await self.settle_locked()
+            if image.header.incompatible & hdr.DIRTY:
+                image.update_header(incompatible=image.header.incompatible & ~hdr.DIRTY)
+                await image.switch(hdr.FEATURES_AT, hdr.encode_features(image.header))
+
     async def settle_locked(self) -> None:
         await self._run(final=True, refcounts=True)
         if not self._image.ledger.is_empty:

@@ -1,0 +1,32 @@
+"""Space allocated ahead of writes, by the code that serves writes, so it is crash-safe like them."""
+
+from blockyard.node.drivers.qcow2.allocation import Reservation
+from blockyard.node.drivers.qcow2.image import Image
+from blockyard.node.interface.flags import Preallocation
+
+
+async def preallocate(image: Image, start: int, end: int, mode: Preallocation) -> None:
+    """Allocate `[start, end)`; what is allocated already stays as it is."""
+    if mode == Preallocation.OFF:
+        return
+    below = Preallocation.OFF if mode == Preallocation.METADATA else mode
+    position = start
+    while position < end:
+        room = await image.space.allocate(position, end - position)
+        token = room.token
+        assert isinstance(token, Reservation)
+        position = room.start + room.length
+        if not token.is_new:
+            await image.space.abandon(token)
+            continue
+        try:
+            if room.keep_around:
+                await image.file.zero(room.offset, room.length)
+            if room.offset + room.length > image.file.size:
+                # The file must reach as far as what the tables refer to, before they do.
+                await image.file.truncate(room.offset + room.length, below)
+        except BaseException:
+            await image.space.abandon(token)
+            raise
+        await image.space.commit(token)
+    await image.writeback.flush()
