@@ -1,17 +1,10 @@
 """What grpc.aio does wrong or surprisingly, and that our stack makes it good."""
 
-import asyncio
-
 import pytest
 from tests.support.echo import text
+from tests.support.eventually import eventually
 
 from blockyard.base.errors import CallCancelled, InternalError, NodeInUse, NotImplementedYet
-
-
-async def settled(condition) -> None:
-    """Wait for what must happen soon; the test's own timeout is the bound."""
-    while not condition():
-        await asyncio.sleep(0.001)
 
 
 async def test_a_handler_cancelled_by_its_own_work_answers(served) -> None:
@@ -32,7 +25,7 @@ async def test_a_generator_is_closed_in_its_own_task_when_the_client_leaves_duri
     async for _ in call:
         break
     call.cancel()
-    await settled(lambda: "replies ended" in served.echo.seen)
+    await eventually(lambda: "replies ended" in served.echo.seen)
     assert served.echo.seen == ["closed here", "replies ended"]
 
 
@@ -42,7 +35,7 @@ async def test_a_generator_that_waits_sees_the_cancellation(served) -> None:
         break
     await served.echo.arrived.wait()
     call.cancel()
-    await settled(lambda: "replies ended" in served.echo.seen)
+    await eventually(lambda: "replies ended" in served.echo.seen)
     assert served.echo.seen == ["cancelled", "replies ended"]
 
 
@@ -53,7 +46,7 @@ async def test_a_client_that_vanishes_mid_write_is_not_taken_for_one_that_finish
         await call.write(text("half"))
         await served.echo.arrived.wait()
         call.cancel()
-        await settled(lambda: not served.running.admission.slots["data"].running)
+        await eventually(lambda: not served.running.admission.slots["data"].running)
     assert "end of requests" not in served.echo.seen
 
 
@@ -117,7 +110,7 @@ async def test_every_slot_is_free_again_after_a_storm_of_cancellations(served) -
         async for _ in call:
             break
         call.cancel()
-    await settled(lambda: not any(slots.running for slots in served.running.admission.slots.values()))
+    await eventually(lambda: not any(slots.running for slots in served.running.admission.slots.values()))
     assert served.running.services[0].telemetry.served.running == 0
 
 

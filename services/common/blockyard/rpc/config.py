@@ -12,6 +12,7 @@ Must not know the options of any service.
 import asyncio
 import os
 import sys
+import tomllib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ def parse(
     sources: list[Any] = [cyclopts.config.Env(ENVIRONMENT_PREFIX, command=False)]
     path = _config_path(given)
     if path:
-        sources.append(cyclopts.config.Toml(path, must_exist=True, search_parents=False))
+        sources.append(cyclopts.config.Dict(_file(path), source=path))
     app = cyclopts.App(
         name=name,
         help=config_class.__doc__ or "",
@@ -138,6 +139,14 @@ def _config_path(arguments: Sequence[str]) -> str:
         if argument.startswith("--config="):
             return argument.partition("=")[2]
     return os.environ.get(f"{ENVIRONMENT_PREFIX}CONFIG", "")
+
+
+def _file(path: str) -> dict[str, Any]:
+    try:
+        with Path(path).open("rb") as file:
+            return tomllib.load(file)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise OSError(f"{path} is not TOML: {error}") from error
 
 
 def _version() -> str:

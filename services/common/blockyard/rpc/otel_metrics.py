@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from opentelemetry.metrics import Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
@@ -76,6 +77,11 @@ class SdkMetrics:
             for exporter in exporters
         ]
         self._provider = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
+        # A reader with nothing of the SDK's to tell exports nothing, and our histograms would wait for ever.
+        began = time.monotonic()
+        self.meter().create_observable_gauge(
+            "process.uptime", [lambda options: [Observation(time.monotonic() - began)]], unit="s"
+        )
 
     def meter(self) -> Any:
         return self._provider.get_meter(conventions.SCOPE, schema_url=conventions.SCHEMA_URL)
@@ -91,8 +97,8 @@ def start(telemetry: "Telemetry", resource: Resource, environment: Mapping[str, 
         return None
     metrics = SdkMetrics(resource, exporters)
     began_ns = time.time_ns()
-    metrics.histograms.append(lambda: _calls(conventions.SERVER_DURATION, telemetry.served, began_ns))
-    metrics.histograms.append(lambda: _calls(conventions.CLIENT_DURATION, telemetry.made, began_ns))
+    metrics.histograms.append(lambda: calls(conventions.SERVER_DURATION, telemetry.served, began_ns))
+    metrics.histograms.append(lambda: calls(conventions.CLIENT_DURATION, telemetry.made, began_ns))
     return metrics
 
 
@@ -119,7 +125,8 @@ def point(
     )
 
 
-def _calls(name: str, accounts: CallAccounts, began_ns: int) -> list[Metric]:
+def calls(name: str, accounts: CallAccounts, began_ns: int) -> list[Metric]:
+    """The durations of all calls that ended, by method and code."""
     points = [
         point(
             {conventions.SYSTEM: "grpc", conventions.METHOD: method, conventions.STATUS_CODE: code},
