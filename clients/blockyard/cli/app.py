@@ -3,7 +3,6 @@
 What must not live here: code of commands.
 """
 
-from importlib import metadata
 from typing import Final
 
 from cyclopts import App, Parameter
@@ -46,6 +45,8 @@ DEFAULT_PARAMETER: Final = Parameter(negative="", show_default=False)
 
 
 def _version() -> str:
+    from importlib import metadata  # 50 ms that only this needs
+
     return metadata.version("blockyard")
 
 

@@ -35,7 +35,6 @@ class Manual:
         if text:
             for line in filled(text, _width(console)):
                 _write(console, line)
-            _write(console, "")
 
     def __call__(self, console: "Console", options: "ConsoleOptions", panel: "HelpPanel") -> None:
         """A list of commands or options."""
@@ -51,7 +50,7 @@ class Manual:
 def filled(text: str, width: int) -> Iterator[str]:
     """Paragraphs filled to the width; lines that are indented, or end a paragraph with a colon, kept."""
     paragraph: list[str] = []
-    for line in [*text.splitlines(), ""]:
+    for line in [*text.rstrip().splitlines(), ""]:
         if line and not line.startswith(" "):
             paragraph.append(line)
             continue

@@ -60,6 +60,23 @@ class Output:
         for name, value in known:
             self._line(f"{name:<{width}}  {value}")
 
+    def single(self, message: Any, columns: Sequence[Column]) -> None:
+        """One object that is best seen as a row of its table."""
+        if self.for_people:
+            self.many([message], columns)
+        else:
+            self._json(message)
+
+    def blocks(self, messages: Sequence[Any], facts: Callable[[Any], Iterable[tuple[str, str]]]) -> None:
+        """A few objects: as facts with an empty line between them, or as JSON."""
+        if not self.for_people:
+            self.many(messages, ())
+            return
+        for number, message in enumerate(messages):
+            if number:
+                self._line("")
+            self.one(message, facts)
+
     def many(self, messages: Iterable[Any], columns: Sequence[Column]) -> None:
         """A list of objects: as a table, or as JSON."""
         with self.stream(columns) as add:

@@ -4,7 +4,6 @@ What lives here: parsing, the event loop, the deadline, and what is said when so
 not: any command.
 """
 
-import asyncio
 import inspect
 import os
 import sys
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
-from blockyard.base.errors import BlockError, PeerUnavailable
 from blockyard.cli.exits import Exit, exit_of
 from blockyard.cli.options import Globals
 
@@ -46,32 +44,49 @@ def run(app: App, tokens: Sequence[str]) -> int:
         options = next((value for value in bound.arguments.values() if isinstance(value, Globals)), None)
         result = command(*bound.args, **bound.kwargs)
         if inspect.iscoroutine(result):
-            asyncio.run(_within(result, options.timeout if options else None))
-        return _flushed()
-    except CycloptsError as error:
-        words = " ".join(("blockyard", *(error.command_chain or ())))
-        return complain(Exit.USAGE, str(error), f"`{words} --help` explains it.")
-    except BlockError as error:
-        return complain(exit_of(error), _sentence(str(error)), _advice(error), error.trace_id)
-    except CommandFailed as error:
-        return complain(error.exit_code, str(error), error.advice)
-    except TimeoutError:
-        return complain(
-            Exit.TIMEOUT, "no answer within --timeout", "Give it more time; what was asked may still happen."
-        )
+            _loop(result, options.timeout if options else None)
+        sys.stdout.flush()
+        return Exit.OK
     except KeyboardInterrupt:
         return complain(Exit.INTERRUPTED, "interrupted", Parting.text)
     except BrokenPipeError:
         # Whoever read our output has had enough. Keep the interpreter from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.FAILED
-    except OSError as error:
-        return complain(Exit.FAILED, str(error), "Look at the file or stream that was named.")
+    except Exception as error:
+        return explained(error)
 
 
-async def _within(work: Any, timeout: float | None) -> None:
-    async with asyncio.timeout(timeout):
-        await work
+def explained(error: Exception) -> Exit:
+    """Say what an error means and what to do. What is a bug of ours is raised again, with its trace."""
+    from blockyard.base.errors import BlockError, PeerUnavailable
+
+    match error:
+        case CycloptsError():
+            words = " ".join(("blockyard", *(error.command_chain or ())))
+            return complain(Exit.USAGE, str(error), f"`{words} --help` explains it.")
+        case CommandFailed():
+            return complain(error.exit_code, str(error), error.advice)
+        case PeerUnavailable() if error.service.startswith("blockyard"):
+            advice = "Start `blockyardd`, or say where it is with --address or BLOCKYARD_ADDRESS."
+            return complain(Exit.UNAVAILABLE, str(error), advice)
+        case BlockError():
+            return complain(exit_of(error), str(error).rstrip("."), error.hint, error.trace_id)
+        case TimeoutError():
+            return complain(Exit.TIMEOUT, "no answer within --timeout", "What was asked may still happen.")
+        case OSError():
+            return complain(Exit.FAILED, str(error), "Look at the file or stream that is named.")
+    raise error
+
+
+def _loop(work: Any, timeout: float | None) -> None:
+    import asyncio  # here, so that --help does not pay for it
+
+    async def within() -> None:
+        async with asyncio.timeout(timeout):
+            await work
+
+    asyncio.run(within())
 
 
 @asynccontextmanager
@@ -113,18 +128,3 @@ def leading_last(tokens: Sequence[str]) -> list[str]:
             leading.append(rest.pop(0))
     end = rest.index("--") if "--" in rest else len(rest)
     return [*rest[:end], *leading, *rest[end:]]
-
-
-def _flushed() -> Exit:
-    sys.stdout.flush()
-    return Exit.OK
-
-
-def _sentence(text: str) -> str:
-    return text.strip().rstrip(".")
-
-
-def _advice(error: BlockError) -> str:
-    if isinstance(error, PeerUnavailable) and (error.service.startswith("blockyard") or not error.service):
-        return "Start `blockyardd`, or say where it is with --address or BLOCKYARD_ADDRESS."
-    return error.hint

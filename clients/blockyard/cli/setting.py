@@ -34,7 +34,7 @@ def _assign(definition: NodeDefinition, path: str, text: str) -> None:
         arm = definition.WhichOneof("driver")
         message = getattr(definition, arm) if arm else definition
         if isinstance(message, GenericOptions) and len(names) == 1:
-            message.options[path].CopyFrom(option_value(_guessed(text)))
+            message.options[path].CopyFrom(option_value(guessed(text)))
             return
     for depth, name in enumerate(names):
         field = message.DESCRIPTOR.fields_by_name.get(name)
@@ -79,8 +79,8 @@ def _value(field: FieldDescriptor, path: str, text: str) -> Any:
     return text
 
 
-def _guessed(text: str) -> bool | int | str:
-    # A driver without a message: its option types are not known here.
+def guessed(text: str) -> bool | int | str:
+    """A value whose type is not known here: a truth value, a whole number, or text."""
     if text in ("true", "false"):
         return text == "true"
     return int(text) if text.lstrip("-").isdecimal() else text
