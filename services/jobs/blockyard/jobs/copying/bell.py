@@ -7,7 +7,6 @@ clearing rings again, so nothing is missed and nobody needs a lock. A bell has o
 """
 
 import asyncio
-import contextlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,15 +34,17 @@ class Bell:
         if seconds is None or self._event.is_set():
             await self._event.wait()
             return
-        rung = asyncio.create_task(self._event.wait())
         elapsed = asyncio.create_task(self._clock.sleep(seconds))
+        elapsed.add_done_callback(self._time_is_up)
         try:
-            await asyncio.wait((rung, elapsed), return_when=asyncio.FIRST_COMPLETED)
+            await self._event.wait()
         finally:
-            for task in (rung, elapsed):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+            # Not awaited: an await here could swallow the cancellation of the waiter itself.
+            elapsed.cancel()
+
+    def _time_is_up(self, elapsed: asyncio.Task[None]) -> None:
+        if not elapsed.cancelled():
+            self._event.set()
 
 
 @dataclass(slots=True)

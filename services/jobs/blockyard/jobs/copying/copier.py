@@ -137,8 +137,7 @@ class Copier:
         reader, self._reader, self._stream = self._reader, None, None
         if reader:
             reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reader
+            await asyncio.gather(reader, return_exceptions=True)
         await self._stack.aclose()
         self._window.clear()
         self._reports.clear()

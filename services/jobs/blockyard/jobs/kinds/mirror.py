@@ -9,9 +9,9 @@ never rests. Sync NONE has nothing to copy at first and is READY at once.
 from dataclasses import dataclass, replace
 
 from blockyard.base.units import KIB
+from blockyard.jobs.copying.policy import ErrorPolicies, OnError
 from blockyard.jobs.copying.window import DEFAULT_WINDOW_BYTES, MAX_WINDOW_BYTES, Window
 from blockyard.jobs.kinds.base import Kind
-from blockyard.jobs.copying.policy import ErrorPolicies, OnError
 from blockyard.jobs.node.port import CopyKind, CopyMode, FinishAction, NodePort, SessionRequest, SyncMode
 
 MIN_WINDOW_BYTES = 64 * KIB

@@ -68,6 +68,11 @@ class Watches:
         """Of the latest change."""
         return self._revision
 
+    @property
+    def kept(self) -> tuple[Event, ...]:
+        """The changes of state that a watcher can still be shown."""
+        return tuple(self._history)
+
     def next_revision(self) -> int:
         self._revision += 1
         return self._revision
