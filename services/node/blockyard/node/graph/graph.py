@@ -92,7 +92,7 @@ class Graph:
         """Close everything, parents before children; problems are collected, for the rest must close too."""
         problems: list[str] = []
         while self.nodes:
-            tops = [node for node in self.nodes.values() if not node.parents] or list(self.nodes.values())[:1]
+            tops = [node for node in self.nodes.values() if all(edge.parent is None for edge in node.parents)]
             for node in tops:
                 for edge in list(node.parents):
                     edge.detach()
