@@ -11,8 +11,8 @@ that a client that repeats a call whose answer it lost never starts the work twi
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from blockyard.base.clock import Clock
@@ -21,7 +21,7 @@ from blockyard.jobs.lifecycle.job import Job
 from blockyard.jobs.lifecycle.runner import Patience, Runner
 from blockyard.jobs.lifecycle.spec import JobSpec, JobView, check_speed
 from blockyard.jobs.lifecycle.tracing import Segments, Tracer
-from blockyard.jobs.lifecycle.watch import Watches
+from blockyard.jobs.lifecycle.watch import Event, Watches
 from blockyard.jobs.node.port import CopyMode, FinishAction, NodePort
 from blockyard.jobs.store.port import JobStore
 
@@ -84,24 +84,30 @@ class Manager:
         if known:
             return await self._created(known)
         self._check_room()
-        job = Job(
+        job = self._new(spec)
+        self._remember(request_id, job)
+        return await self._created(self._start(job))
+
+    async def validate(self, spec: JobSpec) -> JobView:
+        """Everything that `create` checks, at the node too; nothing happens. The job as it would be."""
+        spec.check()
+        if spec.job_id in self._runners:
+            raise ResourceExists("job", spec.job_id)
+        self._check_room()
+        request = await spec.kind.session(spec.job_id, spec.filter_node_name, self._node)
+        session = await self._node.create_session(request, validate_only=True)
+        job = self._new(replace(spec, filter_node_name=session.filter_node_name))
+        job.progress.adopt(session, self._clock.monotonic_ns(), self._clock.wall_ns())
+        return job.view()
+
+    def _new(self, spec: JobSpec) -> Job:
+        return Job(
             spec,
             clock=self._clock,
             store=self._store,
             fencing_token=self._fencing_token,
             announce=self._announce,
         )
-        self._remember(request_id, job)
-        return await self._created(self._start(job))
-
-    async def validate(self, spec: JobSpec) -> None:
-        """Everything that `create` checks, at the node too; nothing happens."""
-        spec.check()
-        if spec.job_id in self._runners:
-            raise ResourceExists("job", spec.job_id)
-        self._check_room()
-        request = await spec.kind.session(spec.job_id, spec.filter_node_name, self._node)
-        await self._node.create_session(request, validate_only=True)
 
     def _known(self, spec: JobSpec, request_id: str) -> Runner | Job | None:
         """The job that this request made already."""
@@ -178,6 +184,12 @@ class Manager:
         names = sorted(name for name in self._runners if name > after)
         views = [self._runners[name].job.view() for name in names[:count]]
         return views, len(names) > count
+
+    def watch(self, job_id: str = "", start_revision: int = 0) -> AsyncGenerator[Event, None]:
+        """Events of a job or of all; see `Watches.watch`. A job must exist, or stand in the history."""
+        if job_id and job_id not in self._runners and not (start_revision and self.watches.seen(job_id)):
+            raise ResourceNotFound("job", job_id)
+        return self.watches.watch(self.present, job_id, start_revision)
 
     # --- verbs ---
 

@@ -28,6 +28,7 @@ from blockyard.base.errors import (
     InternalError,
     JobCancelled,
     OwnerMismatch,
+    ResourceBusy,
     ResourceNotFound,
     SnapshotBroken,
 )
@@ -87,6 +88,7 @@ class Runner:
     _told_ns: int = 0
     _retries: Tries = field(default_factory=lambda: Tries(1 << 62))
     _first_fault: Fault | None = None
+    _suspicious: bool = False
 
     async def run(self) -> None:
         """CREATED to NULL. Returns when the job is gone."""
@@ -169,6 +171,8 @@ class Runner:
         """From one stop point to the next. True when the work is done."""
         job, kind = self.job, self.job.spec.kind
         await self._stop_point(copier)
+        if self._suspicious:
+            await self._look_at_session()
         if kind.endless:
             await self._protect(copier)
             return False
@@ -184,6 +188,16 @@ class Runner:
             job.progress.phase = "ready" if copier.drained else "converging"
         await self._turn(copier, follow=job.state is JobState.READY)
         return False
+
+    async def _look_at_session(self) -> None:
+        """After a failure, or orders that do nothing: can this session still come to its end?"""
+        assert self.session is not None
+        self._suspicious = False
+        session = await self._ask(lambda: self.node.get_session(self.job.spec.job_id))
+        if session.snapshot_broken:
+            raise SnapshotBroken(self.job.spec.job_id)
+        if session.finished:
+            raise ResourceBusy("copy session", session.session_id, f"somebody ended it by {session.finished}, who")
 
     async def _protect(self, copier: Copier) -> None:
         """An endless job only looks how far the guest has driven it."""
@@ -248,6 +262,8 @@ class Runner:
             self._react(copier, Fault.of_report(report, self.clock.wall_ns()), report)
         elif report.done_bytes:
             self._retries.worked()
+        elif report.remaining_bytes and not self._first_fault:
+            self._try_later(copier)
         now_ns = self.clock.monotonic_ns()
         if now_ns - self._told_ns >= PROGRESS_NS:
             self._told_ns = now_ns
@@ -268,6 +284,10 @@ class Runner:
             self._first_fault = self._first_fault or fault
             copier.pass_over(report.failed_range.end)
             return
+        self._try_later(copier)
+
+    def _try_later(self, copier: Copier) -> None:
+        self._suspicious = True
         delay_ns = self._retries.failed(self.clock.monotonic_ns())
         assert delay_ns is not None
         copier.hold(delay_ns / 1e9)

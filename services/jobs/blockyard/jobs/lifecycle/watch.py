@@ -12,7 +12,7 @@ Revisions begin at the wall clock in microseconds, so that those of an earlier i
 """
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -97,7 +97,7 @@ class Watches:
 
     async def watch(
         self, present: Callable[[], Mapping[str, JobView]], job_id: str = "", start_revision: int = 0
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Events of one job (until it is gone) or of all: after `start_revision`, or from what is present on."""
         self._check(start_revision)
         bell = Bell(self._clock)
@@ -115,7 +115,7 @@ class Watches:
         finally:
             self._watchers.discard(bell)
 
-    async def _follow(self, bell: Bell, job_id: str, cursor: int) -> AsyncIterator[Event]:
+    async def _follow(self, bell: Bell, job_id: str, cursor: int) -> AsyncGenerator[Event, None]:
         while True:
             bell.clear()
             event = self._after(cursor, job_id)
