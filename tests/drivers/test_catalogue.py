@@ -58,12 +58,12 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(catalogue, "__file__", str(tmp_path / "plantation" / "catalogue.py"))
     monkeypatch.setattr(catalogue, "_PACKAGE", "plantation")
-    catalogue.driver_names.cache_clear()
+    catalogue._present.cache_clear()
     catalogue._load.cache_clear()
     yield tmp_path / "plantation"
     for module in [name for name in sys.modules if name.split(".")[0] == "plantation"]:
         del sys.modules[module]
-    catalogue.driver_names.cache_clear()
+    catalogue._present.cache_clear()
     catalogue._load.cache_clear()
 
 
@@ -91,3 +91,17 @@ def test_a_driver_may_name_what_it_needs_and_import_it_late(planted: Path):
 def test_a_driver_is_not_imported_before_it_is_asked_for(planted: Path):
     (planted / "eager.py").write_text("raise SystemExit('imported too early')\n")
     assert catalogue.driver_names() == ("eager",)
+
+
+def test_a_driver_from_elsewhere_can_be_added_and_forgotten():
+    class Elsewhere(catalogue.driver_class("memory")):
+        """A driver of someone else."""
+
+        name = "elsewhere"
+
+    catalogue.add_driver(Elsewhere)
+    assert catalogue.driver_class("elsewhere") is Elsewhere
+    assert "elsewhere" in dict(catalogue.all_drivers())
+    catalogue.remove_driver("elsewhere")
+    with pytest.raises(DriverUnknown):
+        catalogue.driver_class("elsewhere")

@@ -32,7 +32,8 @@ class DriverChild:
     """A `Child` over one open driver."""
 
     def __init__(self, driver: Driver, context: DriverContext, name: str = "file", filename: str = "") -> None:
-        self.driver = driver
+        # Any: which of the three bases it has is looked at where it matters.
+        self.driver: Any = driver
         self.context = context
         self.name = name
         self.filename = filename
@@ -44,7 +45,8 @@ class DriverChild:
 
     @property
     def size(self) -> int:
-        return self.driver.size
+        size: int = self.driver.size
+        return size
 
     @property
     def read_only(self) -> bool:
@@ -52,12 +54,13 @@ class DriverChild:
 
     @property
     def limits(self) -> Limits:
-        return self.driver.limits
+        limits: Limits = self.driver.limits
+        return limits
 
     def read_now(self, offset: int, into: memoryview) -> bool:
         if isinstance(self.driver, FormatDriver) or offset + len(into) > self.size:
             return False
-        return self.driver.read_now(offset, into)
+        return bool(self.driver.read_now(offset, into))
 
     async def read(self, offset: int, into: memoryview) -> None:
         inside = max(0, min(len(into), self.size - offset))
@@ -89,7 +92,7 @@ class DriverChild:
     def write_now(self, offset: int, data: Buffer, flags: int = 0) -> bool:
         if isinstance(self.driver, FormatDriver):
             return False
-        return self.driver.write_now(offset, data, flags)
+        return bool(self.driver.write_now(offset, data, flags))
 
     async def write(self, offset: int, data: Buffer, flags: int = 0) -> None:
         if not isinstance(self.driver, FormatDriver):
