@@ -21,7 +21,14 @@ from enum import StrEnum
 from blockyard.base.errors import ProtocolViolation
 from blockyard.node.exports.nbd.buffers import Budget, Inbox, Outbox
 from blockyard.node.exports.nbd.commands import Commands, Report
-from blockyard.node.exports.nbd.limits import ARENA_BYTES, INBOX_BYTES, TURN_REQUESTS, NbdLimits
+from blockyard.node.exports.nbd.limits import (
+    ARENA_BYTES,
+    GATHER_BYTES,
+    GATHER_TURNS,
+    INBOX_BYTES,
+    TURN_REQUESTS,
+    NbdLimits,
+)
 from blockyard.node.exports.nbd.negotiation import Catalogue, Negotiation, State
 from blockyard.node.exports.nbd.transmission import Figures, Transmission, Turn
 
@@ -132,21 +139,25 @@ class Connection:
     # --- events ------------------------------------------------------------------------------------------
 
     def _readable(self) -> None:
-        if self._is_scheduled:
-            return  # A turn is due that will empty the inbox first.
+        # While a turn is due, the inbox is emptied first.
+        if not self._is_scheduled and self._receive():
+            self._advance_safely()
+
+    def _receive(self) -> bool:
+        """Receive once; False if there was nothing or the connection ended by it."""
         try:
             count = self._inbox.receive(self._sock)
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except OSError as problem:
             self.drop(f"receiving failed: {problem.strerror}")
-            return
+            return False
         if not count:
             clean = self.phase is Phase.NEGOTIATING or not self._inbox.waiting
             self.drop("" if clean else "it vanished in the middle of a request")
-            return
+            return False
         self.progress += 1
-        self._advance_safely()
+        return True
 
     def _resume(self) -> None:
         """There are replies to send, or room for the next request: go on soon, once for all news of this turn."""
@@ -182,8 +193,8 @@ class Connection:
         if self.phase is Phase.CLOSING:
             self._finish()
             return
-        turn = self._negotiate() if self._transmission is None else self._transmission.turn()
-        if not self._send():
+        turn = self._negotiate() if self._transmission is None else self._serve(self._transmission)
+        if self.phase is Phase.CLOSED or not self._send():
             return
         if turn is Turn.CLOSE:
             self.phase = Phase.CLOSING
@@ -204,6 +215,16 @@ class Connection:
         if self._transmission is not None:
             self._transmission.sent()
         return True
+
+    def _serve(self, transmission: Transmission) -> Turn:
+        turn = transmission.turn()
+        for _ in range(GATHER_TURNS):
+            if turn is not Turn.WAIT or not self._inbox.waiting or transmission.unsent >= GATHER_BYTES:
+                break
+            if not self._receive():
+                break
+            turn = transmission.turn()
+        return turn
 
     def _negotiate(self) -> Turn:
         """Take options until there is no whole one, the client has chosen, or enough was answered for one turn."""

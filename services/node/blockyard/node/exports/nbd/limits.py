@@ -14,6 +14,11 @@ INBOX_BYTES: Final = 1 * MIB
 """Receive buffer of a connection; pages exist only once used. With 300 KB, 256 KiB writes were half as fast."""
 ARENA_BYTES: Final = 1 * MIB
 """Replies that one turn gathers before they are sent in one call."""
+GATHER_BYTES: Final = 64 * KIB
+"""While fewer bytes of replies wait and a message is incomplete, receive again before sending: every send wakes
+the client, and for large writes its replies are few bytes."""
+GATHER_TURNS: Final = 8
+"""Turns before the replies are sent all the same: 2 MiB of 256 KiB writes."""
 TURN_REQUESTS: Final = 128
 """Requests served before others get the loop: about 1 ms of 4 KiB reads. fio at depth 32 never reaches it."""
 SOCKET_BYTES: Final = 1 * MIB

@@ -67,6 +67,13 @@ class NbdServer:
             raise ShuttingDown("NBD")
         return [listener.address for listener in listeners]
 
+    async def end(self, address: Address) -> None:
+        """Listen there no longer; clients that came from there stay. Unknown addresses are none."""
+        ending = [listener for listener in self._listeners if listener.address == address]
+        self._listeners = [listener for listener in self._listeners if listener not in ending]
+        for listener in ending:
+            await listener.close()
+
     @property
     def addresses(self) -> list[Address]:
         return [listener.address for listener in self._listeners]

@@ -6,7 +6,7 @@ headers and data lie behind one another, data read by the kernel straight into i
 in one `send` and nothing is copied or joined. A request that would block becomes a task; the others go on.
 
 Invariants
-1. Between two turns the arena is either sent or being sent; no turn begins before it is sent.
+1. The arena is filled from the front until it is sent (`sent`), and not touched while the socket is full.
 2. A request leaves the inbox only when its reply is in the arena or outbox, or its task runs.
 3. Data of a task is its own: nothing in the inbox is referred to after the turn.
 
@@ -21,7 +21,14 @@ from typing import Final
 from blockyard.base.errors import ProtocolViolation
 from blockyard.node.exports.nbd.buffers import Budget, Inbox, Outbox, Piece
 from blockyard.node.exports.nbd.commands import Commands
-from blockyard.node.exports.nbd.limits import ARENA_BYTES, INLINE_BYTES, TURN_REQUESTS, NbdLimits, arena_size
+from blockyard.node.exports.nbd.limits import (
+    ARENA_BYTES,
+    GATHER_BYTES,
+    INLINE_BYTES,
+    TURN_REQUESTS,
+    NbdLimits,
+    arena_size,
+)
 from blockyard.node.formats import nbd
 from blockyard.node.formats.nbd import Request
 from blockyard.node.interface.flags import FUA
@@ -99,15 +106,21 @@ class Transmission:
 
     # --- one turn ----------------------------------------------------------------------------------------
 
+    @property
+    def unsent(self) -> int:
+        """Bytes of the arena in use; another turn may add to it while it is below `GATHER_BYTES`."""
+        return self._filled
+
     def turn(self) -> Turn:
-        """Serve what has arrived. The outbox is empty when this is called."""
-        self._filled, self._left = 0, TURN_REQUESTS
+        """Serve what has arrived."""
+        start, self._left = self._filled, TURN_REQUESTS
+        assert start < GATHER_BYTES
         outcome = self._payload()
         while outcome is None:
             outcome = self._next()
         self.figures.requests += TURN_REQUESTS - self._left
-        if self._filled:
-            self._outbox.push(self._room[: self._filled])
+        if self._filled > start:
+            self._outbox.push(self._room[start : self._filled])
         return outcome
 
     def _next(self) -> Turn | None:
@@ -298,7 +311,8 @@ class Transmission:
     # --- the owner's side --------------------------------------------------------------------------------
 
     def sent(self) -> None:
-        """The outbox is empty: the memory of what was in it is free."""
+        """The outbox is empty: the arena and the memory of what was in it are free."""
+        self._filled = 0
         if self._unsent:
             count, self._unsent = self._unsent, 0
             self._held -= count
