@@ -67,6 +67,20 @@ class RawDriver(FormatDriver):
         """Give the file its size; what it held before stays, as with QEMU."""
         await context.children["file"].truncate(options.size, options.preallocation, exact=True)
 
+    @classmethod
+    def probe(cls, head: bytes) -> int:
+        """Anything may be raw, and everything else is a better guess."""
+        return 1
+
+    @classmethod
+    def measure(cls, options: RawCreateOptions, data_bytes: int) -> tuple[int, int]:
+        """Holes count too: they are part of the file's length."""
+        return options.size, options.size
+
+    @classmethod
+    def measure_unit(cls, options: RawCreateOptions) -> int:
+        return 1
+
     @property
     def size(self) -> int:  # type: ignore[override]
         """Bytes of the window; none if the child shrank below its begin."""

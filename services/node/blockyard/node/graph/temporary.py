@@ -1,11 +1,12 @@
-"""Nodes that no client sees: opened for one look or one repair, and closed again. Nothing is published."""
+"""What lives as long as one call: nodes for one look or one repair, edges for one read. Nothing is published."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.opening import Opener
+from blockyard.node.graph.user import User
 
 if TYPE_CHECKING:
     from blockyard.node.graph.graph import Graph
@@ -21,3 +22,16 @@ async def temporary(graph: "Graph", definition: NodeDefinition) -> "AsyncIterato
         yield node
     finally:
         await opener.close()
+
+
+@contextmanager
+def borrowed(graph: "Graph", node_name: str, call: str, *, writable: bool) -> Iterator[User]:
+    """A user's edge for one call. Watchers are not told, so reading a node does not change its etag.
+
+    Raises NodeNotFound or NodeReadOnly.
+    """
+    user = User("call", call, graph.get(node_name), writable)
+    try:
+        yield user
+    finally:
+        user.detach()

@@ -82,6 +82,10 @@ class User(Edge):
         """As `flush`; False if nothing had been written since the last one."""
         return await requests.flush(await self.entered())
 
+    async def flush_to_os(self) -> None:
+        """Cached metadata of the node's driver goes to the file below, which is not asked to flush."""
+        await (await self._entered()).driver.flush_to_os()
+
     async def truncate(
         self, size: int, preallocation: Preallocation = Preallocation.OFF, exact: bool = True
     ) -> None:

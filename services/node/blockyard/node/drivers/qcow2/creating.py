@@ -78,7 +78,7 @@ async def create(options: Qcow2CreateOptions, context: DriverContext) -> None:
 
 def _header(options: Qcow2CreateOptions) -> hdr.Header:
     """The header without places."""
-    _check(options)
+    check(options)
     version = _VERSIONS[options.version]
     kind = _COMPRESSIONS[options.compression_type]
     bits = options.cluster_size.bit_length() - 1
@@ -104,7 +104,8 @@ def _header(options: Qcow2CreateOptions) -> hdr.Header:
     )
 
 
-def _check(options: Qcow2CreateOptions) -> None:
+def check(options: Qcow2CreateOptions) -> None:
+    """Raise InvalidArgument for a value that cannot be."""
     sizes = (1 << MIN_CLUSTER_BITS, 1 << MAX_CLUSTER_BITS)
     is_v3 = _VERSIONS.get(options.version) == 3
     rules = (

@@ -13,6 +13,7 @@ from blockyard.node.drivers.qcow2.image import Image
 from blockyard.node.drivers.qcow2.options import Qcow2CreateOptions, Qcow2Options
 from blockyard.node.drivers.qcow2.resizing import Resizer
 from blockyard.node.formats.qcow2 import header as hdr
+from blockyard.node.formats.qcow2 import measuring
 from blockyard.node.formats.qcow2.tables import COPIED, OFFSET
 from blockyard.node.interface.child import Buffer
 from blockyard.node.interface.driver import (
@@ -157,6 +158,22 @@ class Qcow2(FormatDriver):
             await opening.assemble(self.image)
             self._adopt()
         return report
+
+    # --- images that are not open ------------------------------------------------------------------------
+
+    @classmethod
+    def probe(cls, head: bytes) -> int:
+        return measuring.looks_like(head)
+
+    @classmethod
+    def measure(cls, options: Qcow2CreateOptions, data_bytes: int) -> tuple[int, int]:
+        creating.check(options)
+        return measuring.file_bytes(options.size, options.cluster_size, options.refcount_bits, data_bytes)
+
+    @classmethod
+    def measure_unit(cls, options: Qcow2CreateOptions) -> int:
+        creating.check(options)
+        return options.cluster_size
 
     # --- facts -------------------------------------------------------------------------------------------
 

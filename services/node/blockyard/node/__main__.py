@@ -1,0 +1,27 @@
+"""`blockyard-node`: the node service as a process of its own."""
+
+from blockyard.node.app import serving
+from blockyard.node.config import NodeConfig
+from blockyard.rpc.config import run
+from blockyard.rpc.server import until_stopped
+from blockyard.rpc.telemetry import Telemetry
+
+NAME = "blockyard-node"
+
+
+async def serve(config: NodeConfig) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    telemetry = Telemetry.start(NAME, config.instance_id)
+    try:
+        async with serving(config, telemetry=telemetry):
+            await until_stopped()
+    finally:
+        telemetry.stop()
+
+
+def main() -> None:
+    run(serve, NodeConfig, NAME)
+
+
+if __name__ == "__main__":
+    main()

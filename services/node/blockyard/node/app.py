@@ -1,0 +1,177 @@
+"""The node service put together: the only place that builds its objects. No logic of its own.
+
+Stopping is the reverse of starting: calls end, exports go, sessions and drains let go, every node is closed (what
+fails is logged and the rest still closes), then threads and descriptors.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Final
+
+from blockyard.base.clock import Clock, SystemClock
+from blockyard.node.config import NodeConfig
+from blockyard.node.copying.sessions import CopySessions
+from blockyard.node.core.pool import FairPool
+from blockyard.node.exports.exports import Exports
+from blockyard.node.exports.nbd import NbdLimits, NbdServer
+from blockyard.node.graph.environment import Environment
+from blockyard.node.graph.graph import Graph
+from blockyard.node.graph.leases import DrainLeases
+from blockyard.node.interface import tracing
+from blockyard.node.rpc.bitmaps import BitmapServicer
+from blockyard.node.rpc.calls import Backstage, unserved
+from blockyard.node.rpc.copy import CopyServicer
+from blockyard.node.rpc.data import DataServicer
+from blockyard.node.rpc.exports import ExportServicer, nbd_address
+from blockyard.node.rpc.memory import RequestMemory
+from blockyard.node.rpc.nodes import NodeServicer
+from blockyard.node.rpc.session import SessionLimits
+from blockyard.node.storage import RootedStorage
+from blockyard.rpc import server
+from blockyard.rpc.address import Address
+from blockyard.rpc.server import Service
+from blockyard.rpc.telemetry import Telemetry
+from blockyard.v1 import (
+    bitmap_pb2_grpc,
+    control_pb2_grpc,
+    copy_pb2_grpc,
+    data_pb2_grpc,
+    debug_pb2_grpc,
+    export_pb2_grpc,
+    node_pb2_grpc,
+)
+
+_log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A node service that accepts calls."""
+
+    services: list[Service]
+    """Everything it serves, so that another server can offer it too."""
+    addresses: list[Address]
+    """Where the API is, as bound."""
+    graph: Graph
+    exports: Exports
+    copies: CopySessions
+
+
+@asynccontextmanager
+async def serving(
+    config: NodeConfig, *, telemetry: Telemetry | None = None, clock: Clock | None = None
+) -> AsyncIterator[Running]:
+    """Run the node service while the body does. Raises InvalidArgument, PeerUnavailable or AddressUnavailable."""
+    clock = clock or SystemClock()
+    telemetry = telemetry or Telemetry("blockyard-node")
+    telemetry.bind_request_path(tracing.active)
+    async with AsyncExitStack() as stack:
+        graph = await _graph(stack, config, clock)
+        exports = await _exports(stack, config, graph, clock)
+        copies = CopySessions(graph)
+        leases = DrainLeases(graph)
+        stack.callback(leases.close)
+        services = _services(config, telemetry, graph, exports, copies, leases)
+        beating = asyncio.create_task(_beat(graph, config.heartbeat_seconds))
+        stack.push_async_callback(_end, beating)
+        running = await stack.enter_async_context(
+            server.serving(
+                config.addresses,
+                services,
+                telemetry=telemetry,
+                limits=config.limits,
+                grace_seconds=config.grace_seconds,
+                with_channelz=config.channelz,
+            )
+        )
+        yield Running(running.services, running.addresses, graph, exports, copies)
+
+
+async def _graph(stack: AsyncExitStack, config: NodeConfig, clock: Clock) -> Graph:
+    storage = stack.enter_context(RootedStorage(config.storage_roots))
+    pool = FairPool(config.pool_threads, name="node")
+    stack.push_async_callback(pool.close)
+    environment = Environment(storage, pool, clock, config.follow_backing, config.max_chain_depth, config.max_nodes)
+    graph = Graph(environment)
+    stack.push_async_callback(_close, graph)
+    return graph
+
+
+async def _exports(stack: AsyncExitStack, config: NodeConfig, graph: Graph, clock: Clock) -> Exports:
+    limits = NbdLimits(connections=config.nbd_connections, total_bytes=config.nbd_total_bytes)
+    nbd = NbdServer(clock, limits, lambda kind, detail: _log.warning(kind, extra=dict(detail)))
+    exports = Exports(graph, nbd, own_addresses=config.export_addresses)
+    stack.push_async_callback(exports.stop)
+    for text in config.nbd:
+        await exports.listen(nbd_address(text))
+    return exports
+
+
+def _services(
+    config: NodeConfig,
+    telemetry: Telemetry,
+    graph: Graph,
+    exports: Exports,
+    copies: CopySessions,
+    leases: DrainLeases,
+) -> list[Service]:
+    memory = RequestMemory()
+    session = SessionLimits(
+        max_in_flight=config.session_in_flight, max_bytes_in_flight=config.session_bytes_in_flight
+    )
+    instance_id = config.instance_id or telemetry.instance_id
+    backstage = Backstage(graph, leases, instance_id, metadata.version("blockyard"), _limits(config), memory)
+    offered = (
+        ("NodeService", node_pb2_grpc, NodeServicer(backstage)),
+        ("DataService", data_pb2_grpc, DataServicer(graph, session)),
+        ("BitmapService", bitmap_pb2_grpc, BitmapServicer(graph, memory)),
+        ("ExportService", export_pb2_grpc, ExportServicer(exports, memory)),
+        ("CopyService", copy_pb2_grpc, CopyServicer(copies)),
+        ("SnapshotService", control_pb2_grpc, _later(control_pb2_grpc.SnapshotServiceServicer, "snapshots")),
+        ("AttachmentService", control_pb2_grpc, _later(control_pb2_grpc.AttachmentServiceServicer, "attachments")),
+        ("ThrottleService", control_pb2_grpc, _later(control_pb2_grpc.ThrottleServiceServicer, "throttling")),
+        ("SecretService", control_pb2_grpc, _later(control_pb2_grpc.SecretServiceServicer, "secrets")),
+        ("DebugService", debug_pb2_grpc, _later(debug_pb2_grpc.DebugServiceServicer, "fault injection")),
+    )
+    return [
+        Service(f"blockyard.v1.{name}", getattr(module, f"add_{name}Servicer_to_server"), servicer, telemetry)
+        for name, module, servicer in offered
+    ]
+
+
+def _later(base: type[object], what: str) -> object:
+    return unserved(base, f"{what} come with a later version")
+
+
+def _limits(config: NodeConfig) -> dict[str, int]:
+    return {
+        "max_nodes": config.max_nodes,
+        "max_chain_depth": config.max_chain_depth,
+        "pool_threads": config.pool_threads,
+        "session_in_flight": config.session_in_flight,
+        "session_bytes_in_flight": config.session_bytes_in_flight,
+        "nbd_connections": config.nbd_connections,
+        "nbd_total_bytes": config.nbd_total_bytes,
+    }
+
+
+async def _beat(graph: Graph, seconds: float) -> None:
+    """Tell silent watchers that they are up to date."""
+    while True:
+        await graph.environment.clock.sleep(seconds)
+        graph.hub.bookmark()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def _close(graph: Graph) -> None:
+    for problem in await graph.close_all():
+        _log.error("a node was not closed cleanly", extra={"problem": problem})

@@ -1,0 +1,38 @@
+"""What an operator may choose for the node service. Plain values; where they are read from is `rpc.config`'s."""
+
+from dataclasses import dataclass
+
+from blockyard.base.units import MIB
+from blockyard.rpc.config import ServiceConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig(ServiceConfig):
+    """Own image files and the live graph of block nodes, and serve them to other services and to guests."""
+
+    storage_roots: tuple[str, ...] = (".",)
+    """Directories that hold images. Nothing outside them is ever opened; relative names begin in the first."""
+    nbd: tuple[str, ...] = ()
+    """Where NBD exports are served that name no address of their own: unix:/path or host:port."""
+    export_addresses: bool = True
+    """Exports may name addresses of their own."""
+    follow_backing: bool = True
+    """Open the backing files that images name in their headers, beneath the roots; false refuses such images."""
+    max_chain_depth: int = 200
+    """Longest chain of backing files."""
+    max_nodes: int = 10_000
+    """Open nodes at once."""
+    pool_threads: int = 16
+    """Threads for system calls that block and for work on data."""
+    session_in_flight: int = 256
+    """Requests in flight that one I/O session may be granted."""
+    session_bytes_in_flight: int = 16 * MIB
+    """Bytes of data in flight of one I/O session, both directions together."""
+    nbd_connections: int = 100
+    """NBD clients at once, of all exports together."""
+    nbd_total_bytes: int = 256 * MIB
+    """Payloads and replies in bytes that all NBD clients together may have waiting."""
+    heartbeat_seconds: float = 15.0
+    """How often a silent watch is told that it is up to date."""
+    instance_id: str = ""
+    """Identity of the process, for whoever gathers its figures; empty chooses one."""

@@ -1,0 +1,159 @@
+"""The exports there are: a user's edge of the graph for each, its bitmaps kept, its addresses listened on.
+
+What an export serves and how is `nbd`'s. Must not know the wire of the API.
+
+Invariants
+1. An export holds its node from before its first client may come until after the last is gone.
+2. An address is listened on while an export asks for it or the configuration does.
+"""
+
+from dataclasses import dataclass, field, replace
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from blockyard.base.errors import InvalidArgument, PathDenied, ResourceExists, ResourceNotFound
+from blockyard.node.exports.nbd import Address, ExportConfig, ExportInfo, NbdServer
+from blockyard.node.exports.nbd.export import check_config
+from blockyard.node.graph import recording
+from blockyard.node.graph.bitmaps import Bitmap
+from blockyard.node.graph.definition import check_name
+from blockyard.node.graph.graph import Graph
+
+if TYPE_CHECKING:
+    from blockyard.node.graph.node import Node
+    from blockyard.node.graph.user import User
+
+
+@dataclass(slots=True)
+class GuestExport:
+    """An export with what it holds."""
+
+    export_id: str
+    config: ExportConfig
+    user: "User"
+    created_ns: int
+    bitmaps: list[Bitmap] = field(default_factory=list)
+    bitmap_node: "Node | None" = None
+    """Where the bitmaps are: the user may move to another node."""
+    asked: list[Address] = field(default_factory=list)
+    """Addresses of its own, as asked for."""
+    bound: list[Address] = field(default_factory=list)
+    """The same as they became; empty means those of the configuration."""
+
+
+class Exports:
+    """All exports of a node service."""
+
+    def __init__(self, graph: Graph, server: NbdServer, *, own_addresses: bool = True) -> None:
+        self._graph = graph
+        self._server = server
+        self._own_addresses = own_addresses
+        self._exports: dict[str, GuestExport] = {}
+        self._numbers = count(1)
+        self._default: list[Address] = []
+
+    async def listen(self, address: Address) -> list[Address]:
+        """Listen where the configuration says. Raises AddressUnavailable."""
+        bound = await self._server.start(address)
+        self._default += bound
+        return bound
+
+    async def create(
+        self, export_id: str, node_name: str, config: ExportConfig, addresses: list[Address], *, validate_only: bool
+    ) -> GuestExport:
+        """Serve a node. Raises NodeNotFound, NodeReadOnly, ResourceExists, AddressUnavailable ..."""
+        export_id = export_id or f"export-{next(self._numbers)}"
+        check_name(export_id, "export_id")
+        config = config if config.name else replace(config, name=export_id)
+        if export_id in self._exports:
+            raise ResourceExists("export", export_id)
+        if addresses and not self._own_addresses:
+            raise PathDenied(str(addresses[0]), "exports listen at the configured addresses only")
+        if not addresses and not self._default:
+            raise InvalidArgument("addresses", "at least one: the service has no NBD address", "none")
+        user = self._graph.use(node_name, "export", export_id, writable=config.writable)
+        export = GuestExport(export_id, config, user, self._graph.environment.clock.wall_ns(), asked=addresses)
+        try:
+            check_config(config, user)
+            if not validate_only:
+                await self._start(export)
+        except BaseException:
+            await self._let_go(export)
+            raise
+        if validate_only:
+            await self._let_go(export)
+        return export
+
+    async def _start(self, export: GuestExport) -> None:
+        self._exports[export.export_id] = export
+        try:
+            node = export.user.node
+            export.bitmaps = recording.claim(self._graph, node, export.config.bitmaps, export.user.holder)
+            export.bitmap_node = node
+            for address in export.asked:
+                export.bound += await self._bind(export, address)
+            await self._server.add_export(export.config, export.user)
+        except BaseException:
+            del self._exports[export.export_id]
+            raise
+
+    async def _bind(self, export: GuestExport, address: Address) -> list[Address]:
+        """An address that is listened on already is shared: clients choose their export by name."""
+        if address in self._server.addresses and address != ("", 0):
+            return [address]
+        return await self._server.start(address)
+
+    async def delete(self, export_id: str, *, force: bool = False) -> None:
+        """Serve it no longer. Raises ResourceNotFound, or NodeInUse while clients are connected, unless forced."""
+        export = self.get(export_id)
+        await self._server.remove_export(export.config.name, hard=force)
+        del self._exports[export_id]
+        await self._let_go(export)
+
+    async def _let_go(self, export: GuestExport) -> None:
+        kept = {str(address) for other in self._exports.values() for address in other.bound}
+        kept |= {str(address) for address in self._default}
+        for address in export.bound:
+            if str(address) not in kept:
+                await self._server.end(address)
+        if export.bitmap_node is not None:
+            recording.unclaim(self._graph, export.bitmap_node, export.bitmaps)
+        self._graph.release(export.user)
+
+    def get(self, export_id: str) -> GuestExport:
+        """Raises ResourceNotFound."""
+        export = self._exports.get(export_id)
+        if export is None:
+            raise ResourceNotFound("export", export_id)
+        return export
+
+    def all(self) -> list[GuestExport]:
+        """By id."""
+        return [self._exports[export_id] for export_id in sorted(self._exports)]
+
+    def info(self, export: GuestExport) -> ExportInfo | None:
+        """What the server knows of it; None for one that does not run."""
+        return next((info for info in self._server.exports() if info.config.name == export.config.name), None)
+
+    def uris(self, export: GuestExport) -> list[str]:
+        """Where clients connect."""
+        return [uri(address, export.config.name) for address in export.bound or self._default]
+
+    async def stop(self) -> None:
+        """Drop every client, close every address, let every node go."""
+        await self._server.stop()
+        for export in list(self._exports.values()):
+            del self._exports[export.export_id]
+            export.bound.clear()
+            await self._let_go(export)
+
+
+def uri(address: Address, name: str) -> str:
+    """An address as NBD URI (https://github.com/NetworkBlockDevice/nbd, doc/uri.md)."""
+    if isinstance(address, Path):
+        return f"nbd+unix:///{quote(name, safe='')}?socket={quote(str(address), safe='/')}"
+    host, port = address
+    shown = f"[{host}]" if ":" in host else host
+    return f"nbd://{shown}:{port}/{quote(name, safe='')}"

@@ -1,0 +1,25 @@
+"""Dropping what an image holds itself, so that readers see its backing file."""
+
+from typing import TYPE_CHECKING
+
+from blockyard.base.errors import NodeReadOnly, OperationUnsupported
+from blockyard.node.graph.drain import drained
+from blockyard.node.interface.driver import Emptyable
+
+if TYPE_CHECKING:
+    from blockyard.node.graph.graph import Graph
+    from blockyard.node.graph.node import Node
+
+
+async def make_empty(graph: "Graph", node: "Node") -> None:
+    """Raises OperationUnsupported or NodeReadOnly. What readers see may change anywhere, so all of it is dirty."""
+    if not isinstance(node.driver, Emptyable):
+        raise OperationUnsupported(node.name, node.driver.name, "drop its data")
+    if node.read_only:
+        raise NodeReadOnly(node.name)
+    async with drained(node):
+        await node.driver.make_empty()
+        node.write_generation += 1
+        for bitmap in node.recorders:
+            bitmap.mark(0, node.driver.size)
+    graph.changed(node)

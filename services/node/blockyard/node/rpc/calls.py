@@ -1,0 +1,53 @@
+"""What the parts of the node's services share, and how an RPC whose work comes later answers."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from blockyard.base.errors import NotImplementedYet
+from blockyard.node.graph.graph import Graph
+from blockyard.node.graph.leases import DrainLeases
+from blockyard.node.rpc.memory import RequestMemory
+
+Servicer = TypeVar("Servicer")
+
+
+@dataclass(frozen=True, slots=True)
+class Backstage:
+    """What stands behind the services."""
+
+    graph: Graph
+    leases: DrainLeases
+    instance_id: str
+    """Identity of the process."""
+    version: str
+    limits: dict[str, int]
+    """Bounds by name, as in docs/limits.md."""
+    memory: RequestMemory
+
+
+class Calls:
+    """Base of the parts of NodeService."""
+
+    def __init__(self, backstage: Backstage) -> None:
+        self._backstage = backstage
+        self._graph = backstage.graph
+        self._memory = backstage.memory
+
+
+def later(operation: str, why: str) -> Callable[..., Awaitable[Any]]:
+    """A method that answers UNIMPLEMENTED with the reason; for calls with one reply and for streams."""
+
+    async def answer(self: object, request: object, context: object) -> Any:
+        raise NotImplementedYet(operation, why)
+
+    return answer
+
+
+def unserved(base: type[Servicer], why: str) -> Servicer:
+    """A servicer all of whose methods come later."""
+    methods = {
+        name: later(name, why) for name, value in vars(base).items() if name[0].isupper() and callable(value)
+    }
+    made: Servicer = type(base.__name__, (base,), methods)()
+    return made

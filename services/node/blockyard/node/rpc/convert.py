@@ -1,0 +1,241 @@
+"""Nodes of the graph as the wire shows them. Reads only; nothing here changes or waits, but `full_state`.
+
+Two views: BASIC is what is in memory; FULL adds requests in flight, the account, and what the driver must be asked.
+"""
+
+import dataclasses
+import json
+from enum import Enum
+from typing import Any, Final
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from blockyard.node.drivers.catalogue import driver_class
+from blockyard.node.graph.bitmaps import Bitmap
+from blockyard.node.graph.definition import driver_options
+from blockyard.node.graph.edge import Edge
+from blockyard.node.graph.facts import node_info
+from blockyard.node.graph.node import Node
+from blockyard.node.graph.tracking import TrackedRequest
+from blockyard.node.graph.user import User
+from blockyard.node.interface.driver import CheckReport, FormatDriver, NodeInfo, ProtocolDriver, Resizable
+from blockyard.node.interface.limits import Limits
+from blockyard.node.rpc.accounts import account_stats
+from blockyard.node.rpc.definitions import EXECUTOR, option_value
+from blockyard.node.rpc.words import number_of
+from blockyard.v1 import node_pb2, types_pb2
+
+_UNKNOWN: Final = NodeInfo()
+
+
+def timestamp(wall_ns: int) -> Timestamp:
+    result = Timestamp()
+    result.FromNanoseconds(wall_ns)
+    return result
+
+
+def duration(nanoseconds: int) -> Duration:
+    result = Duration()
+    result.FromNanoseconds(nanoseconds)
+    return result
+
+
+def etag(node: Node) -> str:
+    """Changes with every change of the node that clients can see."""
+    return f"{node.uid[:8]}-{node.revision}"
+
+
+def basic_state(node: Node, info: NodeInfo = _UNKNOWN) -> types_pb2.BlockDriverState:
+    """What is in memory. `info` is what the driver told, for the full view."""
+    definition = node.definition
+    backing_file, backing_format = _backing(node)
+    return types_pb2.BlockDriverState(
+        node_name=node.name,
+        uid=node.uid,
+        etag=etag(node),
+        driver=node.driver.name,
+        size_bytes=node.driver.size,
+        read_only=node.read_only,
+        auto_read_only=definition.auto_read_only,
+        cache=types_pb2.CacheOptions(direct=definition.direct, no_flush=node.no_flush),
+        discard=number_of(types_pb2.DiscardMode, node.discard.value),  # type: ignore[arg-type]
+        detect_zeroes=number_of(types_pb2.DetectZeroes, definition.detect_zeroes),  # type: ignore[arg-type]
+        executor=EXECUTOR,
+        filename=node.filename,
+        exact_filename=_exact_filename(node),
+        full_open_options=definition.specification(),
+        explicit_options=definition.specification(),
+        backing_file=backing_file,
+        backing_format=backing_format,
+        children=[child(edge) for edge in node.children.values()],
+        holders=[holder(edge) for edge in node.parents],
+        in_flight=len(node.tracker.requests),
+        serialising_in_flight=node.tracker.serialising,
+        limits=block_limits(node.driver.limits),
+        growable=isinstance(node.driver, ProtocolDriver) and isinstance(node.driver, Resizable),
+        zero_beyond_eof=True,
+        dirty_bitmaps=[dirty_bitmap(node, item) for item in node.bitmaps.values() if item.name],
+        op_blockers=[_blocker(edge) for edge in node.parents if edge.frozen_reason],
+        jobs=sorted({edge.name for edge in node.parents if isinstance(edge, User) and edge.kind == "job"}),
+        quiesce_counter=node.quiesced,
+        implicit=node.implicit,
+        active=True,
+        write_generation=node.write_generation,
+        flushed_generation=node.flushed_generation,
+        write_highest_offset_bytes=node.write_highest,
+        cluster_size_bytes=info.cluster_size or node.driver.limits.allocation_unit,
+        allocated_bytes=info.allocated_bytes,
+        vm_state_offset_bytes=info.vm_state_offset,
+        labels=dict(definition.labels),
+        create_time=timestamp(node.created_ns),
+        inherits_from=_inherits_from(node),
+    )
+
+
+async def full_state(node: Node) -> types_pb2.BlockDriverState:
+    """Everything, with facts that the driver must be asked for."""
+    info = await node_info(node)
+    state = basic_state(node, info)
+    state.encrypted, state.dirty, state.corrupt = info.encrypted, info.is_dirty, info.is_corrupt
+    state.subcluster_size_bytes = info.subcluster_size
+    state.variable_length, state.has_zero_init = info.variable_length, info.has_zero_init
+    state.effective_options = _effective_options(node)
+    state.tracked_requests.extend(tracked_requests(node))
+    state.stats.CopyFrom(account_stats(node))
+    for name, value in info.specific.items():
+        state.format_specific[name].CopyFrom(option_value(value))
+    return state
+
+
+def _backing(node: Node) -> tuple[str, str]:
+    # The driver may have changed its header since the node was opened.
+    reference = node.driver.backing() if isinstance(node.driver, FormatDriver) else None
+    return (reference.filename, reference.format) if reference else ("", "")
+
+
+def _exact_filename(node: Node) -> str:
+    options = node.definition.options
+    return str(options["filename"]) if list(options) == ["filename"] and not node.children else ""
+
+
+def _effective_options(node: Node) -> str:
+    definition = node.definition
+    options = driver_options(driver_class(definition.driver), definition.options)
+    values = {
+        item.name.replace("_", "-"): value.value if isinstance(value, Enum) else value
+        for item in dataclasses.fields(options)
+        if (value := getattr(options, item.name)) is not None
+    }
+    common: dict[str, Any] = {
+        "read-only": node.read_only,
+        "auto-read-only": definition.auto_read_only,
+        "force-share": definition.force_share,
+        "cache": {"direct": definition.direct, "no-flush": node.no_flush},
+        "discard": node.discard.value,
+        "detect-zeroes": definition.detect_zeroes,
+    }
+    children = {name: edge.node.name for name, edge in node.children.items()}
+    whole = {"driver": definition.driver, "node-name": node.name, **common, **values, **children}
+    return "json:" + json.dumps(whole, sort_keys=True, default=str)
+
+
+def _inherits_from(node: Node) -> str:
+    if not node.implicit:
+        return ""
+    return next((edge.parent.name for edge in node.parents if edge.parent is not None), "")
+
+
+def _blocker(edge: Edge) -> types_pb2.OpBlocker:
+    return types_pb2.OpBlocker(operation="replace", reason=edge.frozen_reason, owner=edge.holder)
+
+
+def child(edge: Edge) -> types_pb2.BlockChild:
+    return types_pb2.BlockChild(
+        name=edge.name,
+        node_name=edge.node.name,
+        role=number_of(types_pb2.ChildRole, edge.role.value),  # type: ignore[arg-type]
+        frozen_reason=edge.frozen_reason,
+    )
+
+
+def holder(edge: Edge) -> types_pb2.Holder:
+    """Who keeps a node by this edge."""
+    if isinstance(edge, User):
+        return types_pb2.Holder(kind=edge.kind, name=edge.name, hold_time=timestamp(edge.held_since_ns))
+    assert edge.parent is not None
+    return types_pb2.Holder(
+        kind="node", name=edge.parent.name, edge=edge.name, hold_time=timestamp(edge.parent.created_ns)
+    )
+
+
+def block_limits(limits: Limits) -> types_pb2.BlockLimits:
+    return types_pb2.BlockLimits(
+        request_alignment_bytes=limits.request_alignment,
+        max_transfer_bytes=limits.max_transfer,
+        opt_transfer_bytes=limits.opt_transfer,
+        max_discard_bytes=limits.max_discard,
+        discard_alignment_bytes=limits.discard_alignment,
+        max_write_zeroes_bytes=limits.max_zeroes,
+        write_zeroes_alignment_bytes=limits.zero_alignment,
+        min_mem_alignment_bytes=limits.min_mem_alignment,
+        opt_mem_alignment_bytes=limits.opt_mem_alignment,
+        max_iov=limits.max_iov,
+    )
+
+
+def dirty_bitmap(node: Node, bitmap: Bitmap) -> types_pb2.DirtyBitmap:
+    return types_pb2.DirtyBitmap(
+        name=bitmap.name,
+        node_name=node.name,
+        granularity_bytes=bitmap.bits.granularity,
+        dirty_bytes=bitmap.bits.dirty_bytes,
+        recording=bitmap.recording,
+        busy=bool(bitmap.owner),
+        persistent=bitmap.persistent,
+        owner=bitmap.owner,
+    )
+
+
+def tracked_requests(node: Node) -> list[types_pb2.TrackedRequest]:
+    """Requests in flight at a node, oldest first, with who waits for whom."""
+    blocking: dict[int, list[int]] = {}
+    for waiter, other in node.tracker.edges():
+        blocking.setdefault(other.request_id, []).append(waiter.request_id)
+    now_ns = node.now_ns()
+    return [
+        _tracked(node, request, blocking.get(request.request_id, []), now_ns)
+        for request in node.tracker.requests.values()
+    ]
+
+
+def _tracked(node: Node, request: TrackedRequest, blocking: list[int], now_ns: int) -> types_pb2.TrackedRequest:
+    return types_pb2.TrackedRequest(
+        request_id=request.request_id,
+        node_name=node.name,
+        type=request.type,  # type: ignore[arg-type]
+        range=types_pb2.ByteRange(offset_bytes=request.offset, length_bytes=request.length),
+        serialising=request.serialising,
+        overlap_range=types_pb2.ByteRange(offset_bytes=request.overlap_offset, length_bytes=request.overlap_length),
+        owner=request.owner,
+        trace_id=request.trace_id,
+        waiting_for=request.waiting_for.request_id if request.waiting_for else 0,
+        blocking=blocking,
+        age=duration(now_ns - request.started_ns),
+    )
+
+
+def check_response(report: CheckReport) -> node_pb2.CheckImageResponse:
+    return node_pb2.CheckImageResponse(
+        corruptions=report.corruptions,
+        leaks=report.leaks,
+        check_errors=report.check_errors,
+        corruptions_fixed=report.corruptions_fixed,
+        leaks_fixed=report.leaks_fixed,
+        image_end_offset_bytes=report.image_end_offset,
+        total_clusters=report.total_clusters,
+        allocated_clusters=report.allocated_clusters,
+        fragmented_clusters=report.fragmented_clusters,
+        compressed_clusters=report.compressed_clusters,
+        findings=report.findings,
+    )

@@ -1,0 +1,160 @@
+"""DataService: bytes in and out of nodes. The pipelined session is in `session`.
+
+Every call holds its node by an edge of its own, which is given back whatever happens to the call. A chunk is tried
+inline first; a task or a thread is only taken when the driver would block.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from blockyard.base.errors import InvalidArgument
+from blockyard.base.units import KIB, MIB
+from blockyard.node.graph.chain import descends
+from blockyard.node.graph.graph import Graph
+from blockyard.node.graph.status import Extent
+from blockyard.node.graph.temporary import borrowed
+from blockyard.node.graph.user import User
+from blockyard.node.interface.flags import COMPRESSED, FUA, MAY_UNMAP, NO_FALLBACK
+from blockyard.node.rpc.session import SessionLimits, serve_session
+from blockyard.v1 import data_pb2 as data
+from blockyard.v1.data_pb2_grpc import DataServiceServicer
+
+CHUNK: Final = 256 * KIB
+"""Default piece of a stream: the measured sweet spot of grpc.aio (design, section 5)."""
+MIN_CHUNK: Final = 4 * KIB
+MAX_CHUNK: Final = 1 * MIB
+MAX_EXTENTS: Final = 10_000
+DEFAULT_EXTENTS: Final = 1000
+_ZEROES: Final = bytes(MAX_CHUNK)
+
+
+class DataServicer(DataServiceServicer):
+    """Bytes of the graph's nodes."""
+
+    def __init__(self, graph: Graph, limits: SessionLimits) -> None:
+        self._graph = graph
+        self._limits = limits
+
+    async def Read(self, request: data.ReadRequest, context: Any) -> AsyncIterator[data.ReadResponse]:  # noqa: N802
+        chunk = _within("chunk_bytes", request.chunk_bytes or CHUNK, MIN_CHUNK, MAX_CHUNK)
+        with borrowed(self._graph, request.node_name, "Read", writable=False) as user:
+            offset, length = request.offset_bytes, _length(user, request)
+            buffer = memoryview(bytearray(min(chunk, length)))
+            async for start, end, zero in _stretches(user, offset, length, request.sparse):
+                if zero:
+                    yield data.ReadResponse(offset_bytes=start, zero_length_bytes=end - start)
+                    continue
+                for position in range(start, end, chunk):
+                    part = buffer if end - position >= len(buffer) else buffer[: end - position]
+                    if not user.read_now(position, part):
+                        await user.read(position, part)
+                    yield _piece(position, bytes(part), request.sparse)
+
+    async def Write(self, requests: AsyncIterator[data.WriteRequest], context: Any) -> data.WriteResponse:  # noqa: N802
+        stream = aiter(requests)
+        first = await anext(stream, None)
+        if first is None:
+            raise InvalidArgument("node_name", "a first message that names the node", "an empty stream")
+        flags = COMPRESSED if first.compressed else 0
+        with borrowed(self._graph, first.node_name, "Write", writable=True) as user:
+            written = await _write_piece(user, first, flags)
+            async for request in stream:
+                written += await _write_piece(user, request, flags)
+            if first.fua:
+                await user.flush()
+        return data.WriteResponse(written_bytes=written)
+
+    async def WriteZeroes(self, request: data.WriteZeroesRequest, context: Any) -> data.WriteZeroesResponse:  # noqa: N802
+        flags = FUA * request.fua | MAY_UNMAP * request.may_unmap | NO_FALLBACK * request.no_fallback
+        with borrowed(self._graph, request.node_name, "WriteZeroes", writable=True) as user:
+            await user.zero(request.offset_bytes, request.length_bytes, flags)
+        return data.WriteZeroesResponse()
+
+    async def Discard(self, request: data.DiscardRequest, context: Any) -> data.DiscardResponse:  # noqa: N802
+        with borrowed(self._graph, request.node_name, "Discard", writable=True) as user:
+            await user.discard(request.offset_bytes, request.length_bytes)
+        return data.DiscardResponse()
+
+    async def Flush(self, request: data.FlushRequest, context: Any) -> data.FlushResponse:  # noqa: N802
+        with borrowed(self._graph, request.node_name, "Flush", writable=False) as user:
+            if request.level == data.FLUSH_LEVEL_OS:
+                await user.flush_to_os()
+                return data.FlushResponse()
+            return data.FlushResponse(skipped=not await user.flushed())
+
+    async def BlockStatus(  # noqa: N802
+        self, request: data.BlockStatusRequest, context: Any
+    ) -> AsyncIterator[data.BlockStatusResponse]:
+        count = _within("max_results", request.max_results or DEFAULT_EXTENTS, 1, MAX_EXTENTS)
+        with borrowed(self._graph, request.node_name, "BlockStatus", writable=False) as user:
+            base = self._graph.get(request.base_node_name) if request.base_node_name else None
+            if base is not None and not descends(user.node, base):
+                raise InvalidArgument("base_node_name", f"a node below {user.node.name}", repr(base.name))
+            offset, length = request.offset_bytes, _length(user, request)
+            end, size = offset + length, user.size
+            while offset < end:
+                extents = await user.block_status(offset, end - offset, count, base)
+                yield data.BlockStatusResponse(extents=map(_extent, extents), size_bytes=size)
+                offset = extents[-1].offset + extents[-1].length
+            if not length:
+                yield data.BlockStatusResponse(size_bytes=size)
+
+    async def IoSession(self, requests: AsyncIterator[data.IoSessionRequest], context: Any) -> None:  # noqa: N802
+        await serve_session(self._graph, requests, context.write, self._limits)
+
+
+def _length(user: User, request: data.ReadRequest | data.BlockStatusRequest) -> int:
+    """The length asked for; 0 is to the end. Raises RangeOutside."""
+    length = request.length_bytes or max(0, user.size - request.offset_bytes)
+    user.check(request.offset_bytes, length)
+    return length
+
+
+async def _stretches(user: User, offset: int, length: int, sparse: bool) -> AsyncIterator[tuple[int, int, bool]]:
+    """Start and end of stretches, and whether they are known to read as zeroes."""
+    end = offset + length
+    if not sparse:
+        yield offset, end, False
+        return
+    while offset < end:
+        for extent in await user.block_status(offset, end - offset, DEFAULT_EXTENTS):
+            yield extent.offset, extent.offset + extent.length, extent.zero
+            offset = extent.offset + extent.length
+
+
+def _piece(offset: int, content: bytes, sparse: bool) -> data.ReadResponse:
+    if sparse and content == (_ZEROES if len(content) == len(_ZEROES) else _ZEROES[: len(content)]):
+        return data.ReadResponse(offset_bytes=offset, zero_length_bytes=len(content))
+    return data.ReadResponse(offset_bytes=offset, data=content)
+
+
+async def _write_piece(user: User, request: data.WriteRequest, flags: int) -> int:
+    if request.WhichOneof("content") == "zero_length_bytes":
+        await user.zero(request.offset_bytes, request.zero_length_bytes, MAY_UNMAP)
+        return request.zero_length_bytes
+    content = request.data
+    if len(content) > MAX_CHUNK:
+        raise InvalidArgument("data", f"at most {MAX_CHUNK} bytes", str(len(content)))
+    if not user.write_now(request.offset_bytes, content, flags):
+        await user.write(request.offset_bytes, content, flags)
+    return len(content)
+
+
+def _extent(extent: Extent) -> data.BlockExtent:
+    return data.BlockExtent(
+        offset_bytes=extent.offset,
+        length_bytes=extent.length,
+        allocated=extent.allocated,
+        zero=extent.zero,
+        data=extent.data,
+        compressed=extent.compressed,
+        depth=extent.depth,
+        node_name=extent.node_name,
+        host_offset_bytes=extent.host_offset,
+    )
+
+
+def _within(name: str, value: int, least: int, most: int) -> int:
+    if not least <= value <= most:
+        raise InvalidArgument(name, f"{least} to {most}", str(value))
+    return value

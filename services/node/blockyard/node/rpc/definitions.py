@@ -1,0 +1,219 @@
+"""Definitions and option values between the wire and the graph, without a table of drivers.
+
+The arm of `NodeDefinition.driver` that is set names the driver, `_` for `-`; its fields that are NodeReferences are
+children, all others are options under the same name. A field that is left out (empty, or unset where presence is
+known) is left to the driver's default. A test holds every driver and its message together.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from google.protobuf.message import Message
+
+from blockyard.base.errors import InvalidArgument, MissingOption, NotImplementedYet
+from blockyard.node.graph.definition import NodeDefinition
+from blockyard.node.graph.images import ImageOrder
+from blockyard.node.interface.flags import DiscardMode
+from blockyard.node.rpc.words import word_of
+from blockyard.v1 import drivers_pb2, node_pb2, types_pb2
+
+MAX_LABELS: Final = 64
+MAX_LABEL_BYTES: Final = 1024
+MAX_JSON_BYTES: Final = 64 * 1024
+MAX_NESTING: Final = 64
+EXECUTOR: Final = "main"
+"""The only executor there is: the service's event loop."""
+
+_CREATE_NAMES: Final = {"cluster_size_bytes": "cluster_size", "backing_format": "backing_fmt"}
+"""Fields of create messages that say their unit or a whole word where the drivers use QEMU's names."""
+_REFERENCE: Final = drivers_pb2.NodeReference.DESCRIPTOR
+
+
+def definition_of(message: drivers_pb2.NodeDefinition, field: str = "definition") -> NodeDefinition:
+    """What a client asks to open. Raises InvalidArgument, MissingOption or NotImplementedYet."""
+    arm = message.WhichOneof("driver")
+    if arm is None:
+        raise MissingOption(field, "driver")
+    if arm == "generic":
+        driver, options, children = _generic(message.generic)
+    else:
+        driver = arm.replace("_", "-")
+        options, children = _typed(getattr(message, arm))
+    _refuse_unserved(message)
+    return NodeDefinition(
+        driver=driver,
+        node_name=message.node_name,
+        options=options,
+        children=children,
+        read_only=message.read_only,
+        auto_read_only=message.auto_read_only,
+        force_share=message.force_share,
+        direct=message.cache.direct,
+        no_flush=message.cache.no_flush,
+        discard=DiscardMode(word_of(types_pb2.DiscardMode, message.discard, "discard") or DiscardMode.UNMAP),
+        detect_zeroes=word_of(types_pb2.DetectZeroes, message.detect_zeroes, "detect_zeroes") or "off",
+        labels=_labels(message.labels),
+        executor=message.executor,
+    )
+
+
+def _refuse_unserved(message: drivers_pb2.NodeDefinition) -> None:
+    if message.executor not in ("", EXECUTOR):
+        raise InvalidArgument("executor", repr(EXECUTOR), repr(message.executor[:64]))
+    if message.auto_read_only:
+        raise NotImplementedYet("auto_read_only", "say read_only = true for a file that cannot be written")
+    if message.detect_zeroes not in (types_pb2.DETECT_ZEROES_UNSPECIFIED, types_pb2.DETECT_ZEROES_OFF):
+        raise NotImplementedYet("detect_zeroes", "written zeroes are stored as data")
+
+
+def _labels(labels: Mapping[str, str]) -> dict[str, str]:
+    if len(labels) > MAX_LABELS or any(len(f"{name}{value}") > MAX_LABEL_BYTES for name, value in labels.items()):
+        raise InvalidArgument("labels", f"at most {MAX_LABELS} of {MAX_LABEL_BYTES} characters", str(len(labels)))
+    return dict(labels)
+
+
+def _typed(message: Message) -> tuple[dict[str, Any], dict[str, NodeDefinition | str | None]]:
+    options: dict[str, Any] = {}
+    children: dict[str, NodeDefinition | str | None] = {}
+    for field, value in message.ListFields():
+        if field.message_type is _REFERENCE:
+            children[field.name.replace("_", "-")] = _reference(value, field.name)
+        elif field.enum_type is not None:
+            options[field.name] = word_of(field.enum_type, value, field.name)
+        else:
+            options[field.name] = value
+    return options, children
+
+
+def _generic(
+    message: drivers_pb2.GenericOptions,
+) -> tuple[str, dict[str, Any], dict[str, NodeDefinition | str | None]]:
+    if not message.driver:
+        raise MissingOption("generic", "driver")
+    options = {name.replace("-", "_"): plain(value) for name, value in message.options.items()}
+    return message.driver, options, {name: _reference(item, name) for name, item in message.children.items()}
+
+
+def _reference(message: drivers_pb2.NodeReference, field: str) -> NodeDefinition | str | None:
+    kind = message.WhichOneof("reference")
+    if kind == "definition":
+        return definition_of(message.definition, field)
+    if kind == "none":
+        return None
+    if not message.node_name:
+        raise InvalidArgument(field, "the name of an open node, a definition, or none", "nothing")
+    return message.node_name
+
+
+# --- images ----------------------------------------------------------------------------------------------
+
+
+def image_order(message: node_pb2.CreateImageRequest) -> ImageOrder:
+    """An image to create or to measure."""
+    arm = message.WhichOneof("format")
+    if arm is None:
+        raise MissingOption("the request", "format")
+    if arm == "generic":
+        driver, options, children = _generic(message.generic)
+        if children:
+            raise InvalidArgument("children", "none: an image is created in a file", ", ".join(children))
+    else:
+        driver = arm
+        options, _ = _typed(getattr(message, arm))
+    options = {_CREATE_NAMES.get(name, name): value for name, value in options.items()}
+    return ImageOrder(message.filename, driver, message.size_bytes, options, message.overwrite)
+
+
+# --- values ----------------------------------------------------------------------------------------------
+
+
+def plain(value: types_pb2.OptionValue) -> Any:
+    """An option value as Python has it. Unset is an empty string."""
+    kind = value.WhichOneof("kind")
+    if kind is None:
+        return ""
+    if kind == "list_value":
+        return [plain(item) for item in value.list_value.values]
+    if kind == "map_value":
+        return {name: plain(item) for name, item in value.map_value.values.items()}
+    return getattr(value, kind)
+
+
+def option_value(value: Any) -> types_pb2.OptionValue:
+    """A Python value as the wire carries it. Raises InvalidArgument for what it cannot carry."""
+    if isinstance(value, bool):
+        return types_pb2.OptionValue(bool_value=value)
+    if isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise InvalidArgument("option", "an integer of 64 bits", str(value)[:64])
+        return types_pb2.OptionValue(int_value=value)
+    if isinstance(value, bytes):
+        return types_pb2.OptionValue(bytes_value=value)
+    if isinstance(value, dict):
+        values = {str(name): option_value(item) for name, item in value.items()}
+        return types_pb2.OptionValue(map_value=types_pb2.OptionMap(values=values))
+    if isinstance(value, list | tuple):
+        return types_pb2.OptionValue(list_value=types_pb2.OptionList(values=map(option_value, value)))
+    return types_pb2.OptionValue(string_value=str(value))
+
+
+# --- filenames -------------------------------------------------------------------------------------------
+
+
+def definition_of_filename(filename: str) -> drivers_pb2.NodeDefinition:
+    """A filename, `file:` name or `json:` specification as a definition (bdrv_parse_filename)."""
+    if filename.startswith("json:"):
+        return _from_json(_parsed(filename.removeprefix("json:")), 0)
+    protocol, colon, rest = filename.partition(":")
+    if colon and "/" not in protocol and protocol != "file":
+        raise InvalidArgument("filename", "a file name or a json: specification", repr(filename[:64]))
+    name = rest if colon and protocol == "file" else filename
+    if not name:
+        raise InvalidArgument("filename", "a name", "nothing")
+    return drivers_pb2.NodeDefinition(file=drivers_pb2.FileOptions(filename=name))
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        if len(text) > MAX_JSON_BYTES:
+            raise ValueError(f"{len(text)} characters")
+        found = json.loads(text)
+    except (ValueError, RecursionError) as problem:
+        raise InvalidArgument("filename", f"json of at most {MAX_JSON_BYTES} characters", str(problem)) from problem
+    if not isinstance(found, dict):
+        raise InvalidArgument("filename", "a json object", type(found).__name__)
+    return found
+
+
+def _from_json(values: dict[str, Any], depth: int) -> drivers_pb2.NodeDefinition:
+    """Common options in their fields, the rest in the generic arm, which takes every driver's names."""
+    driver = values.pop("driver", "")
+    if not isinstance(driver, str) or not driver or depth > MAX_NESTING:
+        raise InvalidArgument("filename", f"a driver in each of at most {MAX_NESTING} levels", repr(driver)[:64])
+    result = drivers_pb2.NodeDefinition()
+    try:
+        _take_common(result, values)
+    except (TypeError, ValueError) as problem:
+        raise InvalidArgument("filename", "options of a node", str(problem)) from problem
+    result.generic.driver = driver
+    for name, value in values.items():
+        if isinstance(value, dict):
+            result.generic.children[name].definition.CopyFrom(_from_json(dict(value), depth + 1))
+        elif value is None:
+            result.generic.children[name].none = True
+        else:
+            result.generic.options[name].CopyFrom(option_value(value))
+    return result
+
+
+def _take_common(result: drivers_pb2.NodeDefinition, values: dict[str, Any]) -> None:
+    for name in ("node-name", "read-only", "auto-read-only", "force-share"):
+        if name in values:
+            setattr(result, name.replace("-", "_"), values.pop(name))
+    cache = values.pop("cache", {})
+    result.cache.direct, result.cache.no_flush = cache.pop("direct", False), cache.pop("no-flush", False)
+    for name, enum in (("discard", types_pb2.DiscardMode), ("detect-zeroes", types_pb2.DetectZeroes)):
+        if name in values:
+            prefix = name.replace("-", "_").upper() + ("_MODE_" if name == "discard" else "_")
+            setattr(result, name.replace("-", "_"), enum.Value(prefix + str(values.pop(name)).upper()))

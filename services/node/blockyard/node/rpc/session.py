@@ -1,0 +1,273 @@
+"""The pipelined session on a node: many requests on one stream, answered in any order, with credits.
+
+Theory. The requests of one message are served in one go, inline as far as the driver does not block, and their
+results travel back as one message. What would block becomes a task; results that come while a message is being sent
+wait and go with the next one. So the cost of gRPC is shared by all requests of a batch.
+
+Invariants
+1. Never more requests, nor more bytes of data, are taken than were granted: a client that sends more ends its
+   session. A credit is given back with the result that carries it.
+2. One message is being sent at a time.
+3. When the session ends, for whatever reason, none of its tasks runs and its node is let go.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Final
+
+import grpc
+from google.rpc import code_pb2
+
+from blockyard.base.errors import BlockError, InternalError, InvalidArgument, LimitReached
+from blockyard.base.units import MIB
+from blockyard.node.graph.graph import Graph
+from blockyard.node.graph.user import User
+from blockyard.node.interface.flags import FUA, MAY_UNMAP
+from blockyard.rpc.interceptors import ClientGone
+from blockyard.v1.data_pb2 import (
+    IoRequest,
+    IoResult,
+    IoSessionOpened,
+    IoSessionRequest,
+    IoSessionResponse,
+)
+
+MAX_REQUEST: Final = 1 * MIB
+MAX_CLIENT_NAME: Final = 128
+MAX_ERROR: Final = 1024
+"""Characters of an error's text in a result."""
+RESPONSE_BYTES: Final = 1 * MIB
+"""Data of results in one message, as far as a single result allows; also what is read before it is sent."""
+TURN_REQUESTS: Final = 128
+"""Requests served inline before others get the loop."""
+
+Write = Callable[[IoSessionResponse], Awaitable[None]]
+
+_log = logging.getLogger(__name__)
+_numbers = count(1)
+READ, WRITE = IoRequest.OPERATION_READ, IoRequest.OPERATION_WRITE
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """What one session may hold."""
+
+    default_in_flight: int = 64
+    max_in_flight: int = 256
+    max_bytes_in_flight: int = 16 * MIB
+
+
+async def serve_session(
+    graph: Graph, requests: AsyncIterator[IoSessionRequest], write: Write, limits: SessionLimits
+) -> None:
+    """A session's life: the opening message, batches until the client ends it, and what is left of them."""
+    stream = aiter(requests)
+    first = await anext(stream, None)
+    if first is None or first.WhichOneof("message") != "open":
+        raise InvalidArgument("open", "a first message that opens the session", "something else")
+    wish = first.open
+    name = wish.client_name[:MAX_CLIENT_NAME] or str(next(_numbers))
+    node = graph.get(wish.node_name)
+    user = graph.use(wish.node_name, "session", name, writable=not node.read_only)
+    session = Session(
+        user, write, limits, min(max(0, wish.max_in_flight) or limits.default_in_flight, limits.max_in_flight)
+    )
+    try:
+        await session.run(stream)
+    finally:
+        await session.settle()
+        graph.release(user)
+
+
+class Session:
+    """Requests of one session."""
+
+    def __init__(self, user: User, write: Write, limits: SessionLimits, in_flight: int) -> None:
+        self._user = user
+        self._write = write
+        self._credits = self._granted = in_flight
+        self._bytes = self._granted_bytes = limits.max_bytes_in_flight
+        self._results: list[tuple[IoResult, int]] = []
+        self._result_bytes = 0
+        self._sending = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._scratch = memoryview(bytearray(0))
+
+    async def run(self, stream: AsyncIterator[IoSessionRequest]) -> None:
+        """Serve until the client ends the stream, and send every result."""
+        opened = IoSessionOpened(
+            max_in_flight=self._granted, max_bytes_in_flight=self._granted_bytes, size_bytes=self._user.size
+        )
+        await self._put(IoSessionResponse(opened=opened))
+        async for message in stream:
+            if message.WhichOneof("message") != "batch":
+                raise InvalidArgument("message", "a batch of requests", "a session is opened once")
+            await self._batch(message.batch.requests)
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._send()
+
+    async def settle(self) -> None:
+        """End what still runs, and outlast it: a thread may be working on its buffers."""
+        for task in self._tasks:
+            task.cancel()
+        while self._tasks:
+            try:
+                await asyncio.wait(self._tasks)
+            except asyncio.CancelledError:
+                continue  # the call is ending already; its first cancellation goes on
+
+    async def _batch(self, requests: Any) -> None:
+        self._take_credits(requests)
+        for at, request in enumerate(requests, 1):
+            self._begin(request)
+            if self._result_bytes >= RESPONSE_BYTES:
+                await self._send()
+            elif not at % TURN_REQUESTS:
+                await asyncio.sleep(0)
+        await self._send()
+
+    def _take_credits(self, requests: Any) -> None:
+        self._credits -= len(requests)
+        if self._credits < 0:
+            raise LimitReached("requests in flight in this session", self._granted)
+        for request in requests:
+            self._bytes -= _cost(request)
+        if self._bytes < 0:
+            raise LimitReached("bytes in flight in this session", self._granted_bytes)
+
+    def _begin(self, request: IoRequest) -> None:
+        """Serve a request inline, or begin a task for it."""
+        operation = request.operation
+        try:
+            if operation == READ:
+                length = request.length_bytes
+                if 0 < length <= MAX_REQUEST:
+                    if length > len(self._scratch):
+                        self._scratch = memoryview(bytearray(length))
+                    part = self._scratch[:length]
+                    if self._user.read_now(request.offset_bytes, part):
+                        self._done(IoResult(id=request.id, data=bytes(part)), length)
+                        return
+            elif operation == WRITE:
+                content = request.data
+                if len(content) <= MAX_REQUEST and self._user.write_now(
+                    request.offset_bytes, content, FUA if request.fua else 0
+                ):
+                    self._done(IoResult(id=request.id), len(content))
+                    return
+        except BlockError as problem:
+            self._done(_failure(request, problem), _cost(request))
+            return
+        task = asyncio.create_task(self._serve(request))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, request: IoRequest) -> None:
+        try:
+            content = await _OPERATIONS.get(request.operation, _unknown)(self._user, request)
+            result = IoResult(id=request.id, data=content)
+        except BlockError as problem:
+            result = _failure(request, problem)
+        except Exception as problem:
+            _log.exception("a session's request ended in a bug of ours")
+            result = _failure(request, InternalError(type(problem).__name__))
+        self._done(result, _cost(request))
+        # Requests that a thread answered end in one turn: let them share a message.
+        await asyncio.sleep(0)
+        try:
+            await self._send()
+        except ClientGone:
+            return  # the call's own task learns it too
+
+    def _done(self, result: IoResult, cost: int) -> None:
+        self._results.append((result, cost))
+        self._result_bytes += len(result.data)
+
+    async def _send(self) -> None:
+        if self._sending:
+            return
+        self._sending = True
+        try:
+            while self._results:
+                await self._put(self._next_response())
+        finally:
+            self._sending = False
+
+    def _next_response(self) -> IoSessionResponse:
+        taken, size = 0, 0
+        for result, cost in self._results:
+            if taken and size + len(result.data) > RESPONSE_BYTES:
+                break
+            taken, size = taken + 1, size + len(result.data)
+            self._bytes += cost
+        response = IoSessionResponse(results=[result for result, _ in self._results[:taken]])
+        del self._results[:taken]
+        self._credits += taken
+        self._result_bytes -= size
+        return response
+
+    async def _put(self, response: IoSessionResponse) -> None:
+        try:
+            await self._write(response)
+        except (grpc.aio.UsageError, grpc.aio.InternalError) as problem:
+            raise ClientGone from problem
+
+
+def _cost(request: IoRequest) -> int:
+    """Bytes of data that a request holds, in whichever direction."""
+    return max(0, request.length_bytes) if request.operation == READ else len(request.data)
+
+
+def _failure(request: IoRequest, problem: BlockError) -> IoResult:
+    # Names of files may hold bytes that are no UTF-8; protobuf refuses those.
+    message = str(problem)[:MAX_ERROR].encode(errors="backslashreplace").decode()
+    code = code_pb2.Code.Value(problem.canonical())
+    return IoResult(id=request.id, code=code, reason=problem.reason, error_message=message)
+
+
+async def _read(user: User, request: IoRequest) -> bytes:
+    if not 0 <= request.length_bytes <= MAX_REQUEST:
+        raise InvalidArgument("length_bytes", f"0 to {MAX_REQUEST}", str(request.length_bytes))
+    content = bytearray(request.length_bytes)
+    await user.read(request.offset_bytes, memoryview(content))
+    return bytes(content)
+
+
+async def _write(user: User, request: IoRequest) -> bytes:
+    if len(request.data) > MAX_REQUEST:
+        raise InvalidArgument("data", f"at most {MAX_REQUEST} bytes", str(len(request.data)))
+    await user.write(request.offset_bytes, request.data, FUA if request.fua else 0)
+    return b""
+
+
+async def _write_zeroes(user: User, request: IoRequest) -> bytes:
+    flags = FUA * request.fua | MAY_UNMAP * request.may_unmap
+    await user.zero(request.offset_bytes, request.length_bytes, flags)
+    return b""
+
+
+async def _discard(user: User, request: IoRequest) -> bytes:
+    await user.discard(request.offset_bytes, request.length_bytes)
+    return b""
+
+
+async def _flush(user: User, request: IoRequest) -> bytes:
+    await user.flush()
+    return b""
+
+
+async def _unknown(user: User, request: IoRequest) -> bytes:
+    raise InvalidArgument("operation", "a known operation", str(request.operation))
+
+
+_OPERATIONS: Final[dict[int, Callable[[User, IoRequest], Awaitable[bytes]]]] = {
+    READ: _read,
+    WRITE: _write,
+    IoRequest.OPERATION_WRITE_ZEROES: _write_zeroes,
+    IoRequest.OPERATION_DISCARD: _discard,
+    IoRequest.OPERATION_FLUSH: _flush,
+}

@@ -1,0 +1,104 @@
+"""NodeService, second part: changing nodes and what lies between them."""
+
+from typing import Any
+
+from blockyard.base.errors import InvalidArgument, NodeReadOnly, OperationUnsupported
+from blockyard.node.graph import surgery
+from blockyard.node.graph.emptying import make_empty
+from blockyard.node.graph.leases import DEFAULT_SECONDS
+from blockyard.node.interface.driver import BackingReference, Resizable
+from blockyard.node.interface.flags import Preallocation
+from blockyard.node.rpc.calls import Calls, later
+from blockyard.node.rpc.convert import full_state
+from blockyard.node.rpc.definitions import definition_of
+from blockyard.node.rpc.words import word_of
+from blockyard.v1 import node_pb2, types_pb2
+
+
+class SurgeryCalls(Calls):
+    """Sizes, overlays, filters, backing files, drains."""
+
+    async def ResizeNode(self, request: node_pb2.ResizeNodeRequest, context: Any) -> types_pb2.BlockDriverState:  # noqa: N802
+        node, size = self._graph.get(request.node_name), request.size_bytes
+        if size < 0:
+            raise InvalidArgument("size_bytes", "0 or more", str(size))
+        if size < node.driver.size and not request.allow_shrink:
+            raise InvalidArgument("size_bytes", f"{node.driver.size} or more without allow_shrink", str(size))
+        if node.read_only:
+            raise NodeReadOnly(node.name)
+        if not isinstance(node.driver, Resizable):
+            raise OperationUnsupported(node.name, node.driver.name, "change its size")
+        word = word_of(types_pb2.Preallocation, request.preallocation, "preallocation")
+        if not request.validate_only:
+            await self._graph.resize(node.name, size, Preallocation(word or Preallocation.OFF))
+        return await full_state(node)
+
+    async def InsertOverlay(  # noqa: N802
+        self, request: node_pb2.InsertOverlayRequest, context: Any
+    ) -> types_pb2.BlockDriverState:
+        node, overlay = self._graph.get(request.node_name), self._graph.get(request.overlay_node_name)
+        await surgery.insert_overlay(self._graph, node, overlay)
+        return await full_state(overlay)
+
+    async def InsertFilter(  # noqa: N802
+        self, request: node_pb2.InsertFilterRequest, context: Any
+    ) -> types_pb2.BlockDriverState:
+        node = self._graph.get(request.node_name)
+        filter_node = await self._graph.open(definition_of(request.filter, "filter"))
+        try:
+            await surgery.insert_filter(self._graph, node, filter_node)
+        except BaseException:
+            await self._graph.close(filter_node.name)
+            raise
+        return await full_state(filter_node)
+
+    async def RemoveFilter(  # noqa: N802
+        self, request: node_pb2.RemoveFilterRequest, context: Any
+    ) -> node_pb2.RemoveFilterResponse:
+        below = await surgery.remove_filter(self._graph, self._graph.get(request.node_name))
+        await self._graph.close(request.node_name)
+        return node_pb2.RemoveFilterResponse(node=await full_state(below))
+
+    async def ReplaceNode(self, request: node_pb2.ReplaceNodeRequest, context: Any) -> types_pb2.BlockDriverState:  # noqa: N802
+        node, target = self._graph.get(request.node_name), self._graph.get(request.replacement_node_name)
+        await surgery.replace_node(self._graph, node, target)
+        return await full_state(target)
+
+    async def ChangeBackingFile(  # noqa: N802
+        self, request: node_pb2.ChangeBackingFileRequest, context: Any
+    ) -> types_pb2.BlockDriverState:
+        node = self._graph.get(request.node_name)
+        if node.read_only:
+            raise NodeReadOnly(node.name)
+        if request.backing_file and not request.backing_format:
+            raise InvalidArgument("backing_format", "the format of the backing file", "nothing")
+        name = request.backing_file
+        reference = BackingReference(name, request.backing_format) if name else None
+        below = node.backing.node if node.backing is not None else None
+        await surgery.set_backing(self._graph, node, below, reference, header=True)
+        return await full_state(node)
+
+    async def MakeEmpty(self, request: node_pb2.MakeEmptyRequest, context: Any) -> node_pb2.MakeEmptyResponse:  # noqa: N802
+        node = self._graph.get(request.node_name)
+        await make_empty(self._graph, node)
+        return node_pb2.MakeEmptyResponse(node=await full_state(node))
+
+    async def DrainNode(self, request: node_pb2.DrainNodeRequest, context: Any) -> node_pb2.DrainNodeResponse:  # noqa: N802
+        seconds = request.lease.ToNanoseconds() / 1e9 if request.HasField("lease") else DEFAULT_SECONDS
+        drain_id = await self._backstage.leases.begin(request.node_name, seconds)
+        return node_pb2.DrainNodeResponse(drain_id=drain_id)
+
+    async def UndrainNode(  # noqa: N802
+        self, request: node_pb2.UndrainNodeRequest, context: Any
+    ) -> node_pb2.UndrainNodeResponse:
+        return node_pb2.UndrainNodeResponse(expired=self._backstage.leases.end(request.drain_id))
+
+    AmendImage = later("AmendImage", "options of an image are fixed when it is created")
+    RebaseImage = later("RebaseImage", "a stream job, or ChangeBackingFile, covers the common cases")
+    ReopenNodes = later("ReopenNodes", "close the node and open it with its new definition")
+    AddChild = later("AddChild", "no driver takes a changing number of children")
+    RemoveChild = later("RemoveChild", "no driver takes a changing number of children")
+    SetNodeActive = later("SetNodeActive", "nodes are not handed over between processes")
+    SetExecutor = later("SetExecutor", "there is one executor")
+    SetWriteThreshold = later("SetWriteThreshold", "writes are not compared with a threshold")
+    RunTransaction = later("RunTransaction", "call the operations one by one; each is all or nothing")
