@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
-from tests.support.small_node import SmallNode
+from tests.support.small_node import SmallNode, open_gate
 
 from blockyard.base.clock import VirtualClock
 from blockyard.jobs.kinds import catalogue
@@ -25,6 +25,16 @@ class NoTracer:
         return None
 
 
+class Together:
+    """A transaction whose members wait for the test."""
+
+    def __init__(self) -> None:
+        self.gate = open_gate()
+
+    async def all_ready(self, job_id: str) -> None:
+        await self.gate.wait()
+
+
 class Scene:
     """A manager with its node and its clock, and the events that a watcher saw."""
 
@@ -32,6 +42,7 @@ class Scene:
         self.clock = VirtualClock()
         self.node = SmallNode(self.clock)
         self.store = MemoryStore()
+        self.transaction = Together()
         self.manager = self.another_manager(1, **limits)
 
     def another_manager(self, token: int, **limits: Any) -> Manager:
@@ -42,6 +53,7 @@ class Scene:
             tracer=NoTracer(),
             fencing_token=token,
             limits=Limits(**limits),
+            transaction=self.transaction,
             patience=Patience(work_ns=10_000_000_000, finish_ns=10_000_000_000),
         )
 

@@ -138,6 +138,8 @@ class SmallNode:
         self.finish_errors: list[BlockError] = []
         self.available = True
         self.lose_answers = 0
+        self.create_gate = open_gate()
+        self.finish_gate = open_gate()
         self.calls: list[str] = []
         self.orders: list[Order] = []
         self.streams: set[SmallStream] = set()
@@ -362,7 +364,7 @@ class SmallPort:
         return NodeFacts(disk.name, disk.size, False, disk.backing.name if disk.backing else "")
 
     async def create_session(self, request: SessionRequest, *, validate_only: bool = False) -> Session:
-        await asyncio.sleep(0)
+        await self.world.create_gate.wait()
         self.world.answer("create_session")
         shown = self.world.create(request, self.token, validate_only).shown()
         self.world.may_lose()
@@ -400,7 +402,7 @@ class SmallPort:
         return live.shown()
 
     async def finish_session(self, session_id: str, action: FinishAction) -> Session:
-        await asyncio.sleep(0)
+        await self.world.finish_gate.wait()
         self.world.answer(f"finish_session {action}")
         live = self.world.live(session_id, self.token)
         self.world.finish(live, action)
@@ -492,6 +494,13 @@ class SmallStream:
             dirtied_bytes=live.dirtied,
             cursor_bytes=live.cursor,
         )
+
+
+def open_gate() -> asyncio.Event:
+    """Where a call waits while a test keeps it `clear`."""
+    gate = asyncio.Event()
+    gate.set()
+    return gate
 
 
 def pattern(fill: bytes, granule: int) -> bytes:

@@ -21,6 +21,7 @@ from blockyard.jobs.lifecycle.job import Job
 from blockyard.jobs.lifecycle.runner import Patience, Runner
 from blockyard.jobs.lifecycle.spec import JobSpec, JobView, check_speed
 from blockyard.jobs.lifecycle.tracing import Segments, Tracer
+from blockyard.jobs.lifecycle.transaction import Alone, Transaction
 from blockyard.jobs.lifecycle.watch import Event, Watches
 from blockyard.jobs.node.port import CopyMode, FinishAction, NodePort
 from blockyard.jobs.store.port import JobStore
@@ -55,6 +56,7 @@ class Manager:
         fencing_token: int,
         limits: Limits | None = None,
         patience: Patience | None = None,
+        transaction: Transaction | None = None,
     ) -> None:
         self._node = node
         self._clock = clock
@@ -63,6 +65,7 @@ class Manager:
         self._fencing_token = fencing_token
         self._limits = limits or Limits()
         self._patience = patience or Patience()
+        self._transaction = transaction or Alone()
         self._runners: dict[str, Runner] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._requests: OrderedDict[str, Job] = OrderedDict()
@@ -148,7 +151,7 @@ class Manager:
         creator = self._tracer.current()
         job.trace_parent = creator.header() if creator else ""
         segments = Segments(self._tracer, self._clock, job_id, job.spec.kind.name, creator)
-        runner = Runner(job, self._node, self._clock, segments, self._patience)
+        runner = Runner(job, self._node, self._clock, segments, self._patience, self._transaction)
         self._runners[job_id] = runner
         self._tasks[job_id] = asyncio.create_task(self._live(runner), name=f"job {job_id}")
         return runner

@@ -142,8 +142,7 @@ class Runner:
             await self._work()
             self._phase("finishing")
             await job.move(JobState.WAITING)
-            job.raise_if_cancelled()
-            await self.transaction.all_ready(job.spec.job_id)
+            await self._wait_for_others()
             await self._pend()
             await self._finish()
             job.outcome = JobOutcome.SUCCEEDED
@@ -318,7 +317,21 @@ class Runner:
             if not self.job.cancel_requested:
                 self._digest(copier, report)
 
-    # --- PENDING ---
+    # --- WAITING, PENDING ---
+
+    async def _wait_for_others(self) -> None:
+        job = self.job
+        ready = asyncio.create_task(self.transaction.all_ready(job.spec.job_id))
+        ready.add_done_callback(lambda _: job.bell.ring())
+        try:
+            while not ready.done():
+                job.bell.clear()
+                job.raise_if_cancelled()
+                await job.bell.wait()
+            await ready
+        finally:
+            ready.cancel()
+        job.raise_if_cancelled()
 
     async def _pend(self) -> None:
         """Wait for FINALIZE. A job that converges goes on following the guest: the last drain stays short."""
