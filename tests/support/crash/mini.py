@@ -4,6 +4,7 @@ The file is a pointer sector and two slots. A store writes the slot that is not 
 flushes. Each planted mistake leaves one of these out or swaps two. A slot is 1024 bytes, so that it can be torn.
 """
 
+import asyncio
 import struct
 from dataclasses import dataclass
 from enum import StrEnum
@@ -72,8 +73,6 @@ class Register:
         await self.child.write(0, _POINTER.pack(slot))
 
     async def _store_and_flush_at_once(self, slot: int, content: bytes) -> None:
-        import asyncio
-
         await asyncio.gather(self.child.write(SECTOR + slot * SLOT, content), self.child.flush())
 
 
