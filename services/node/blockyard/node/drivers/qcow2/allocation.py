@@ -67,11 +67,10 @@ class Space:
 
     def _existing(self, table: L2Table, key: int, index: int, count: int, start: int) -> Allocation:
         """A place that is ours and may be written: preallocated zeroes, or plain data after all."""
-        entry = table.view[index]
-        place = entry & OFFSET
+        place = table.view[index] & OFFSET
         token = Reservation(key, index, count, place >> self._bits, table, False)
-        # Behind a zero flag the old bytes are still there: the surroundings must be filled.
-        return Allocation(start, count << self._bits, self._image.file, place, token, bool(entry & ZERO))
+        # Nothing around the data may be lost: behind a zero flag there are old bytes, else there is guest data.
+        return Allocation(start, count << self._bits, self._image.file, place, token, True)
 
     def _reads_as_zero(self, table: L2Table, index: int, count: int, start: int) -> bool:
         """Whether a range about to be replaced holds nothing but zeroes, for sure and cheaply."""
