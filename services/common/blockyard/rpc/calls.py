@@ -21,6 +21,13 @@ _OVER: Final = (grpc.aio.UsageError, asyncio.InvalidStateError)
 """What grpc.aio raises from a write to a call that has ended."""
 
 
+RACED: Final = "Internal error from Core"
+"""What grpc.aio 1.85 says when a write meets the server's end of the call; the true status comes a turn later."""
+RACED_TURNS: Final = 100
+RACED_WAIT: Final = 0.01
+"""Seconds; the status is on its way already, so this is a bound and not a delay."""
+
+
 class Ended:
     """Called when a call has ended: its counts and its span."""
 
@@ -65,7 +72,18 @@ class _Call:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._call, name)
 
-    def _mapped(self, error: grpc.RpcError) -> BlockError:
+    async def _meant(self, error: grpc.RpcError) -> BlockError | None:
+        """The error of the catalogue for what grpc.aio raised; None if the call has ended well after all."""
+        inner = self._call
+        for _ in range(RACED_TURNS):
+            if getattr(error, "details", lambda: "")() != RACED:
+                break
+            await asyncio.sleep(RACED_WAIT)
+            code, details = await inner.code(), await inner.details()
+            if code is grpc.StatusCode.OK:
+                return None
+            metadata = (await inner.initial_metadata(), await inner.trailing_metadata())
+            error = grpc.aio.AioRpcError(code, *metadata, details=details)
         return from_rpc_error(error, self._method, self._address)
 
 
@@ -78,7 +96,8 @@ class SingleReplyCall(_Call):
         try:
             return (yield from self._call.__await__())
         except grpc.RpcError as error:
-            raise self._mapped(error) from None
+            meant = yield from self._meant(error).__await__()
+            raise (meant or from_rpc_error(error, self._method, self._address)) from None
 
     async def write(self, request: Any) -> None:
         await _write(self, request)
@@ -106,7 +125,9 @@ class StreamedReplyCall(_Call):
         try:
             return await self._call.read()
         except grpc.RpcError as error:
-            raise self._mapped(error) from None
+            if meant := await self._meant(error):
+                raise meant from None
+            return EOF
 
     async def write(self, request: Any) -> None:
         await _write(self, request)
@@ -119,7 +140,8 @@ async def _write(call: _Call, request: Any) -> None:
     try:
         await call._call.write(request)
     except grpc.RpcError as error:
-        raise call._mapped(error) from None
+        if meant := await call._meant(error):
+            raise meant from None
     except _OVER:
         await _raise_end(call)
 
@@ -128,7 +150,8 @@ async def _done_writing(call: _Call) -> None:
     try:
         await call._call.done_writing()
     except grpc.RpcError as error:
-        raise call._mapped(error) from None
+        if meant := await call._meant(error):
+            raise meant from None
     except _OVER:
         await _raise_end(call)
 
@@ -140,4 +163,6 @@ async def _raise_end(call: _Call) -> None:
     if code is grpc.StatusCode.OK:
         return
     metadata = (await inner.initial_metadata(), await inner.trailing_metadata())
-    raise call._mapped(grpc.aio.AioRpcError(code, *metadata, details=await inner.details()))
+    error = grpc.aio.AioRpcError(code, *metadata, details=await inner.details())
+    if meant := await call._meant(error):
+        raise meant

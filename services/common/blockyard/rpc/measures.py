@@ -4,8 +4,9 @@
 """
 
 from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 CALL_BOUNDS_NS: Final = tuple(
     round(seconds * 1e9)
@@ -52,3 +53,19 @@ class CallAccounts:
                 method = "_OTHER"
             series = self.ended.setdefault((method, code), Durations())
         series.add(elapsed_ns)
+
+
+class HistogramRow(NamedTuple):
+    """One series of a histogram that is kept elsewhere, as exporters take it."""
+
+    attributes: Mapping[str, str]
+    bounds_ns: Sequence[int]
+    counts: Sequence[int]
+    total_ns: int
+
+
+class NumberRow(NamedTuple):
+    """One series of a counter or gauge that is kept elsewhere."""
+
+    attributes: Mapping[str, str]
+    value: float

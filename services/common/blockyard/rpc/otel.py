@@ -31,10 +31,11 @@ from opentelemetry.trace.span import TraceState
 
 from blockyard.base.errors import BlockError
 from blockyard.rpc import conventions, trace_context
-from blockyard.rpc.telemetry import SERVER_FAILURES, Attributes
+from blockyard.rpc.telemetry import SERVER_FAILURES, Attributes, Histograms, Numbers
 from blockyard.rpc.trace_context import TraceContext
 
 if TYPE_CHECKING:
+    from blockyard.rpc.otel_metrics import SdkMetrics
     from blockyard.rpc.telemetry import Telemetry
 
 ROOT_DATA_RATIO: Final = 0.01
@@ -92,7 +93,7 @@ class SdkTracing:
         for processor in processors:
             self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer(conventions.SCOPE, schema_url=conventions.SCHEMA_URL)
-        self.metrics: Any = None
+        self.metrics: SdkMetrics | None = None
 
     def server_call(self, method: str, parent: TraceContext | None) -> tuple["SdkCall", TraceContext, bool]:
         span = self._tracer.start_span(
@@ -141,8 +142,13 @@ class SdkTracing:
         context = trace.get_current_span().get_span_context()
         return _context_of(context) if context.is_valid else None
 
-    def meter(self) -> Any:
-        return self.metrics.meter() if self.metrics else None
+    def observe(self, name: str, unit: str, description: str, grows: bool, rows: Numbers) -> None:
+        if self.metrics:
+            self.metrics.observe(name, unit, description, grows, rows)
+
+    def observe_histogram(self, name: str, description: str, rows: Histograms) -> None:
+        if self.metrics:
+            self.metrics.observe_histogram(name, description, rows)
 
     def stop(self) -> None:
         self._provider.force_flush(STOP_MILLISECONDS)

@@ -30,8 +30,9 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from blockyard.rpc import conventions
-from blockyard.rpc.measures import CallAccounts
+from blockyard.rpc.measures import CallAccounts, HistogramRow
 from blockyard.rpc.otel import STOP_MILLISECONDS, otlp_protocol
+from blockyard.rpc.telemetry import Histograms, Numbers
 
 if TYPE_CHECKING:
     from blockyard.rpc.telemetry import Telemetry
@@ -79,12 +80,25 @@ class SdkMetrics:
         self._provider = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
         # A reader with nothing of the SDK's to tell exports nothing, and our histograms would wait for ever.
         began = time.monotonic()
-        self.meter().create_observable_gauge(
+        self._began_ns = time.time_ns()
+        self._meter = self._provider.get_meter(conventions.SCOPE, schema_url=conventions.SCHEMA_URL)
+        self._meter.create_observable_gauge(
             "process.uptime", [lambda options: [Observation(time.monotonic() - began)]], unit="s"
         )
 
-    def meter(self) -> Any:
-        return self._provider.get_meter(conventions.SCOPE, schema_url=conventions.SCHEMA_URL)
+    def observe(self, name: str, unit: str, description: str, grows: bool, rows: Numbers) -> None:
+        """`Telemetry.observe`."""
+        make = self._meter.create_observable_counter if grows else self._meter.create_observable_gauge
+        make(name, [lambda options: [Observation(row.value, row.attributes) for row in rows()]], unit, description)
+
+    def observe_histogram(self, name: str, description: str, rows: Histograms) -> None:
+        """`Telemetry.observe_histogram`."""
+
+        def metrics() -> list[Metric]:
+            points = [point(row, self._began_ns) for row in rows()]
+            return [histogram(name, description, points)] if points else []
+
+        self.histograms.append(metrics)
 
     def stop(self) -> None:
         self._provider.shutdown(timeout_millis=STOP_MILLISECONDS)
@@ -96,9 +110,8 @@ def start(telemetry: "Telemetry", resource: Resource, environment: Mapping[str, 
     if not exporters:
         return None
     metrics = SdkMetrics(resource, exporters)
-    began_ns = time.time_ns()
-    metrics.histograms.append(lambda: calls(conventions.SERVER_DURATION, telemetry.served, began_ns))
-    metrics.histograms.append(lambda: calls(conventions.CLIENT_DURATION, telemetry.made, began_ns))
+    metrics.observe_histogram(conventions.SERVER_DURATION, "Calls served", lambda: calls(telemetry.served))
+    metrics.observe_histogram(conventions.CLIENT_DURATION, "Calls made", lambda: calls(telemetry.made))
     return metrics
 
 
@@ -107,37 +120,27 @@ def histogram(name: str, description: str, points: list[HistogramDataPoint]) -> 
     return Metric(name, description, "s", Histogram(points, AggregationTemporality.CUMULATIVE))
 
 
-def point(
-    attributes: Mapping[str, str], began_ns: int, bounds_ns: Iterable[int], counts: Iterable[int], total_ns: int
-) -> HistogramDataPoint:
+def point(row: HistogramRow, began_ns: int) -> HistogramDataPoint:
     """One series of a histogram kept in nanoseconds. Least and greatest values are not kept: 0."""
-    buckets = list(counts)
+    buckets = list(row.counts)
     return HistogramDataPoint(
-        attributes=dict(attributes),
+        attributes=dict(row.attributes),
         start_time_unix_nano=began_ns,
         time_unix_nano=time.time_ns(),
         count=sum(buckets),
-        sum=total_ns / SECONDS,
+        sum=row.total_ns / SECONDS,
         bucket_counts=buckets,
-        explicit_bounds=[bound / SECONDS for bound in bounds_ns],
+        explicit_bounds=[bound / SECONDS for bound in row.bounds_ns],
         min=0.0,
         max=0.0,
     )
 
 
-def calls(name: str, accounts: CallAccounts, began_ns: int) -> list[Metric]:
+def calls(accounts: CallAccounts) -> Iterable[HistogramRow]:
     """The durations of all calls that ended, by method and code."""
-    points = [
-        point(
-            {conventions.SYSTEM: "grpc", conventions.METHOD: method, conventions.STATUS_CODE: code},
-            began_ns,
-            series.bounds,
-            series.counts,
-            series.total_ns,
-        )
-        for (method, code), series in list(accounts.ended.items())
-    ]
-    return [histogram(name, "Duration of calls", points)] if points else []
+    for (method, code), series in list(accounts.ended.items()):
+        attributes = {conventions.SYSTEM: "grpc", conventions.METHOD: method, conventions.STATUS_CODE: code}
+        yield HistogramRow(attributes, series.bounds, series.counts, series.total_ns)
 
 
 def _exporters(environment: Mapping[str, str]) -> Iterable[MetricExporter]:

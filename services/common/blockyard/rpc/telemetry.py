@@ -25,9 +25,11 @@ from typing import Any, Final, Protocol
 
 from blockyard.base.errors import Code
 from blockyard.rpc import trace_context
-from blockyard.rpc.measures import CallAccounts
+from blockyard.rpc.measures import CallAccounts, HistogramRow, NumberRow
 from blockyard.rpc.trace_context import TraceContext
 
+Numbers = Callable[[], Iterable[NumberRow]]
+Histograms = Callable[[], Iterable[HistogramRow]]
 Attributes = Mapping[str, str | int | float | bool]
 SpanStarter = Callable[[str, dict[str, str | int]], AbstractContextManager[object]]
 """Starts a child of the present span."""
@@ -63,7 +65,9 @@ class Tracing(Protocol):
 
     def current(self) -> TraceContext | None: ...
 
-    def meter(self) -> Any: ...
+    def observe(self, name: str, unit: str, description: str, grows: bool, rows: Numbers) -> None: ...
+
+    def observe_histogram(self, name: str, description: str, rows: Histograms) -> None: ...
 
     def stop(self) -> None: ...
 
@@ -130,9 +134,18 @@ class Telemetry:
         """Where we are in which trace: stored with a job, so that its own traces can link back."""
         return (self.tracing.current() if self.tracing else None) or trace_context.running.get()
 
-    def meter(self) -> Any:
-        """An OpenTelemetry meter for observable instruments; None when nothing is exported."""
-        return self.tracing.meter() if self.tracing else None
+    def observe(self, name: str, unit: str, description: str, *, grows: bool, rows: Numbers) -> None:
+        """Export figures that are kept elsewhere: a counter if it `grows`, else a gauge.
+
+        `rows` is called from the exporter's thread: it must only read what nobody changes.
+        """
+        if self.tracing:
+            self.tracing.observe(name, unit, description, grows, rows)
+
+    def observe_histogram(self, name: str, description: str, rows: Histograms) -> None:
+        """Export histograms of durations that are kept elsewhere; `rows` as in `observe`."""
+        if self.tracing:
+            self.tracing.observe_histogram(name, description, rows)
 
 
 def asked(environment: Mapping[str, str]) -> bool:

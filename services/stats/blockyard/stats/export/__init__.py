@@ -1,0 +1,1 @@
+"""The same figures for OpenTelemetry and for Prometheus, from one table (`instruments`)."""

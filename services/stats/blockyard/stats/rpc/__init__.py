@@ -1,0 +1,1 @@
+"""StatsService over the model: translates and delegates."""
