@@ -155,7 +155,7 @@ async def test_an_image_whose_metadata_was_written_carelessly_is_found(tmp_path:
     log = Log()
     careless_rewrite(tmp_path / "disk.qcow2", log)
     oracle = Every(QemuCheck("disk.qcow2"), GuestContent("disk.qcow2", readers=("qemu",)))
-    report = replay(log, oracle, 200, workers=0)
+    report = replay(log, oracle, 120, workers=0)
     assert len(report.findings) > report.states / 10, report
     assert any("corruptions" in str(finding) for finding in report.findings)
     complete = [finding for finding in report.findings if finding.state.cut == len(log)]
@@ -173,8 +173,8 @@ async def test_a_raw_image_needs_no_order_and_loses_only_what_was_not_flushed(gr
         if numbers.random() < 0.2:
             await guest.flush()
     oracle = GuestContent("disk.raw", "raw")
-    assert not replay(recorder.log, oracle, 150, workers=0).findings
-    assert replay(recorder.log.without_barriers(), oracle, 150, workers=0).findings
+    assert not replay(recorder.log, oracle, 80, workers=0).findings
+    assert replay(recorder.log.without_barriers(), oracle, 80, workers=0).findings
 
 
 async def test_files_that_appear_are_seen_only_after_the_directory_was_synced(ground: Ground):

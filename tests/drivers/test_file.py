@@ -388,6 +388,45 @@ async def test_a_file_that_exists_is_only_replaced_on_demand(ground: Ground):
     assert (ground.root / "disk").read_bytes() == bytes(10)
 
 
+async def test_a_replacement_that_fails_keeps_the_file_but_removes_one_that_was_new(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(*args):
+        raise OSError(errno.ENOSPC, "")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    for filename in ("disk", "new"):
+        with pytest.raises(NoSpace):
+            await ground.create("file", {"filename": filename, "overwrite": True})
+    assert {path.name for path in ground.root.iterdir()} == {"disk"}
+
+
+async def test_a_creation_that_is_cancelled_leaves_nothing(ground: Ground):
+    before = descriptors()
+    for turns in range(12):
+        creation = asyncio.ensure_future(
+            ground.create("file", {"filename": "new", "size": 8 * MIB, "preallocation": "full"})
+        )
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if creation.cancel():
+            with pytest.raises(asyncio.CancelledError):
+                await creation
+            assert not (ground.root / "new").exists()
+    assert descriptors() <= before
+
+
+async def test_a_cancelled_close_closes_all_the_same(ground: Ground):
+    before = descriptors()
+    node = await ground.open("file", {"filename": "disk"})
+    closing = asyncio.ensure_future(ground.close(node))
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert descriptors() <= before
+
+
 async def test_a_file_in_use_is_not_replaced(ground: Ground):
     await disk(ground)
     with pytest.raises(FileBusy):

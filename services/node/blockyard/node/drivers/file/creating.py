@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
-from blockyard.base.errors import InvalidArgument, SizeTooLarge
+from blockyard.base.errors import FileExists, InvalidArgument, SizeTooLarge
 from blockyard.base.units import MAX_SIZE, MIB
 from blockyard.node.drivers.file import locks, syscalls
 from blockyard.node.interface.driver import DriverContext, Pool
@@ -38,22 +38,30 @@ class FileCreateOptions:
     """Replace the content of a file that exists and that nobody uses."""
 
 
+@dataclass(slots=True)
+class _Made:
+    """What there is to undo; filled in by a thread, so that a cancelled creation knows it too."""
+
+    descriptor: int = -1
+    is_new: bool = False
+
+
 async def create(options: FileCreateOptions, context: DriverContext) -> None:
     """Make the file durably, or leave nothing."""
     _check_size(options.size)
     check_preallocation(options.preallocation)
-    made: list[int] = []
+    made = _Made()
     try:
         await context.pool.run(_make, options, context, made)
-        await resize(context.pool, made[0], 0, options.size, Preallocation(options.preallocation))
-        await context.pool.run(_make_durable, options, context, made[0])
+        await resize(context.pool, made.descriptor, 0, options.size, Preallocation(options.preallocation))
+        await context.pool.run(_make_durable, options, context, made.descriptor)
     except BaseException:
-        if made and not options.overwrite:
+        if made.is_new:
             context.storage.unlink(options.filename)
         raise
     finally:
-        for descriptor in made:
-            os.close(descriptor)
+        if made.descriptor >= 0:
+            os.close(made.descriptor)
 
 
 def check_preallocation(mode: str) -> None:
@@ -87,10 +95,15 @@ def _check_size(size: int) -> None:
         raise SizeTooLarge("size", size, MAX_SIZE)
 
 
-def _make(options: FileCreateOptions, context: DriverContext, made: list[int]) -> None:
-    exclusive = 0 if options.overwrite else os.O_EXCL
-    descriptor = context.storage.open(options.filename, os.O_RDWR | os.O_CREAT | exclusive)
-    made.append(descriptor)
+def _make(options: FileCreateOptions, context: DriverContext, made: _Made) -> None:
+    try:
+        made.descriptor = context.storage.open(options.filename, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        made.is_new = True
+    except FileExists:
+        if not options.overwrite:
+            raise
+        made.descriptor = context.storage.open(options.filename, os.O_RDWR)
+    descriptor = made.descriptor
     with contextlib.suppress(OSError):  # a file system without locks has no one to lock out either
         locks.lock(descriptor, context.storage.display(options.filename), writing=True)
     os.ftruncate(descriptor, 0)

@@ -15,6 +15,7 @@ Invariants:
 2. `size` only grows by requests; `truncate` alone shrinks it.
 """
 
+import asyncio
 import errno
 import os
 import stat
@@ -106,8 +107,13 @@ class FileDriver(ProtocolDriver):
             raise _error(problem, context.node_name, "create", options.filename) from problem
 
     async def close(self) -> None:
-        # Closing may wait for the disk (NFS writes back, a device flushes).
-        await self._pool.run(os.close, self._descriptor)
+        # Closing may wait for the disk (NFS writes back, a device flushes), and must happen whoever gives up.
+        closing = asyncio.ensure_future(self._pool.run(os.close, self._descriptor))
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            await closing
+            raise
 
     # --- reading ----------------------------------------------------------------------------------------
 
