@@ -1,5 +1,6 @@
 """A jobs service without a wire, on a small node and a clock that stands still."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any
@@ -62,11 +63,21 @@ class Scene:
         spec = spec_of(kind, job_id, **options)
         return await self.manager.create(spec)
 
+    async def stop(self, manager: Manager | None = None) -> None:
+        """Stop a manager while time passes."""
+        stopping = asyncio.create_task((manager or self.manager).stop())
+        while not stopping.done():
+            await self.clock.advance(0.5)
+        await stopping
+
     def view(self, job_id: str = "job") -> JobView:
         return self.manager.get(job_id)
 
     async def pass_time(self, seconds: float = 0.0) -> None:
-        await self.clock.advance(seconds)
+        # In small steps: a job that wakes may take many steps of the loop before it sleeps again.
+        steps = max(1, round(seconds / 0.05))
+        for _ in range(steps):
+            await self.clock.advance(seconds / steps)
 
     async def until(self, *states: JobState, job_id: str = "job", seconds: float = 60.0) -> JobView:
         """Let time pass until the job is in one of the states."""
@@ -98,6 +109,8 @@ def spec_of(kind: str, job_id: str = "job", **options: Any) -> JobSpec:
 @asynccontextmanager
 async def living(**limits: Any) -> AsyncIterator[Scene]:
     """A scene whose jobs are stopped at the end."""
-    scene = Scene(stop_seconds=0.05, **limits)
-    async with scene.manager:
+    scene = Scene(**limits)
+    try:
         yield scene
+    finally:
+        await scene.stop()

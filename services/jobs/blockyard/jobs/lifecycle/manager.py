@@ -275,9 +275,16 @@ class Manager:
             if "CANCEL" in job.allowed_verbs:
                 job.cancel()
         if tasks:
-            _, late = await asyncio.wait(tasks, timeout=self._limits.stop_seconds)
-            for task in late:
+            await self._let_go(tasks)
+        self.watches.close()
+
+    async def _let_go(self, tasks: list[asyncio.Task[None]]) -> None:
+        time_is_up = asyncio.create_task(self._clock.sleep(self._limits.stop_seconds))
+        ended = asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.wait((time_is_up, ended), return_when=asyncio.FIRST_COMPLETED)
+        time_is_up.cancel()
+        for task in tasks:
+            if not task.done():
                 _log.warning("%s did not end in time; its session is left at the node", task.get_name())
                 task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
-        self.watches.close()
+        await ended

@@ -191,8 +191,13 @@ class Runner:
     async def _look_at_session(self) -> None:
         """After a failure, or orders that do nothing: can this session still come to its end?"""
         assert self.session is not None
+        try:
+            session = await self.node.get_session(self.session.session_id)
+        except BlockError as error:
+            if not is_passing(error):
+                raise
+            return
         self._suspicious = False
-        session = await self._ask(lambda: self.node.get_session(self.job.spec.job_id))
         if session.snapshot_broken:
             raise SnapshotBroken(self.job.spec.job_id)
         if session.finished:
