@@ -1,7 +1,8 @@
-"""What a crash may leave of a qcow2 image: every operation of the driver, recorded, replayed, judged by QEMU and by us.
+"""What a crash may leave of a qcow2 image: every operation, recorded, replayed, judged by QEMU and by us.
 
-A state is wrong if `qemu-img check` finds more than leaks (lazy refcounts: more than a repairable dirty image), or if
-the guest misses a flushed sector or sees one it never wrote. `BLOCKYARD_CRASH_STATES` sets the states per scenario.
+A state is wrong if `qemu-img check` finds more than leaks (lazy refcounts: more than a repairable dirty image), or
+if the guest misses a flushed sector or sees one it never wrote. `BLOCKYARD_CRASH_STATES` sets the states per
+scenario.
 """
 
 import asyncio
@@ -242,15 +243,15 @@ async def _recorded(scenario: Scenario, place: Path) -> Log:
     return recorder.log
 
 
-def oracle_for(scenario: Scenario) -> Every:
-    return Every(QemuCheck(IMAGE, dirty_allowed=scenario.lazy), GuestContent(IMAGE))
+def oracle_for(scenario: Scenario, *readers: str) -> Every:
+    return Every(QemuCheck(IMAGE, dirty_allowed=scenario.lazy), GuestContent(IMAGE, readers=readers))
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_no_crash_state_is_wrong(name: str, tmp_path: Path):
     scenario = SCENARIOS[name]
     log = recorded(scenario, tmp_path)
-    report = replay(log, oracle_for(scenario), budget(USUAL_STATES))
+    report = replay(log, oracle_for(scenario, "qemu", "us"), budget(USUAL_STATES))
     assert not report.findings, report
     assert report.states > 20
 
@@ -262,7 +263,7 @@ def test_the_replay_notices_a_missing_barrier_of_the_write_back(
     weak = [ordering.Phase(one.name, one.kinds, one is not phase) for one in ordering.PHASES]
     monkeypatch.setattr(ordering, "PHASES", weak)
     scenario = SCENARIOS["refcount table growth"]
-    report = replay(recorded(scenario, tmp_path), oracle_for(scenario), 250)
+    report = replay(recorded(scenario, tmp_path), oracle_for(scenario, "qemu"), 250)
     assert report.findings
 
 
@@ -290,7 +291,7 @@ def test_the_replay_notices_that_clusters_are_given_back_too_early(tmp_path: Pat
     monkeypatch.setattr(ordering.Ledger, "seal", leaky)
     monkeypatch.setattr(Writeback, "_carry", released_first)
     scenario = SCENARIOS["zeroes and discards"]
-    report = replay(recorded(scenario, tmp_path), oracle_for(scenario), 250)
+    report = replay(recorded(scenario, tmp_path), oracle_for(scenario, "qemu"), 250)
     assert report.findings
 
 
