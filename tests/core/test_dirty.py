@@ -28,8 +28,8 @@ class Model:
         return -(-self.size // self.granularity)
 
     def mark(self, offset: int, length: int) -> None:
-        self.size = max(self.size, offset + length)
         if length:
+            self.size = max(self.size, offset + length)
             self.dirty |= set(range(offset // self.granularity, (offset + length - 1) // self.granularity + 1))
 
     def clear(self, offset: int, length: int) -> None:
@@ -167,6 +167,13 @@ def test_a_mark_past_the_end_grows_rather_than_being_lost():
     bitmap.mark(100 * 512, 1)
     assert bitmap.size == 100 * 512 + 1
     assert bitmap.is_dirty(100 * 512)
+
+
+def test_an_empty_mark_changes_nothing():
+    bitmap = DirtyBitmap(1024, 512)
+    bitmap.mark(700, 0)
+    bitmap.mark(5000, 0)
+    assert (bitmap.count, bitmap.size) == (0, 1024)
 
 
 def test_a_copy_is_independent():

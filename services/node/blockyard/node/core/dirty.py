@@ -58,6 +58,8 @@ class DirtyBitmap:
 
     def mark(self, offset: int, length: int) -> None:
         """Every granule that the range touches is dirty. 0.3 us inside one granule."""
+        if not length:
+            return
         end = offset + length
         if end > self.size:
             self.resize(end)
@@ -68,7 +70,7 @@ class DirtyBitmap:
             if not bits[byte] & mask:
                 bits[byte] |= mask
                 self.count += 1
-        elif length > 0:
+        else:
             self._fill(first, last + 1, True)
 
     def clear(self, offset: int, length: int) -> None:
