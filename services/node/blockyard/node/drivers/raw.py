@@ -7,7 +7,7 @@ to the end of the child and follows it when the child grows.
 from dataclasses import dataclass, replace
 from typing import ClassVar, NoReturn, Self
 
-from blockyard.base.errors import InvalidArgument, OperationUnsupported
+from blockyard.base.errors import InvalidArgument, NoSpace, OperationUnsupported
 from blockyard.base.ranges import is_aligned
 from blockyard.base.units import MAX_SIZE
 from blockyard.node.interface.child import Child
@@ -93,6 +93,9 @@ class RawDriver(FormatDriver):
         return replace(self._child.limits)
 
     def lookup(self, offset: int, length: int) -> Mapping:
+        if self._fixed_size is not None and offset + length > self._fixed_size:
+            # Only a write comes here: reads past the end never reach a driver.
+            raise NoSpace(self._node_name, "write")
         return Mapping(MapKind.DATA, length, self._child, self._offset + offset, True)
 
     async def map(self, offset: int, length: int) -> Mapping:

@@ -8,9 +8,12 @@ It implements `interface.child.Child`; see the rules there. Must not know driver
 import asyncio
 from typing import TYPE_CHECKING
 
+from blockyard.base.ranges import align_up
+from blockyard.base.units import SECTOR
 from blockyard.node.graph import requests
 from blockyard.node.graph.reading import fill_zeroes
 from blockyard.node.interface.child import Buffer
+from blockyard.node.interface.driver import FormatDriver
 from blockyard.node.interface.flags import Preallocation, Role
 from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.mapping import Mapping
@@ -36,8 +39,7 @@ class Edge:
     @property
     def holder(self) -> str:
         """Who keeps the node by this edge, for errors and listings."""
-        assert self.parent is not None
-        return f"node/{self.parent.name}"
+        return f"node/{self.parent.name}" if self.parent is not None else "a node that is being opened"
 
     def move(self, node: "Node") -> None:
         """Point to another node. The caller has drained both."""
@@ -73,7 +75,9 @@ class Edge:
 
     def read_now(self, offset: int, into: memoryview) -> bool:
         node = self.node
-        return not node.quiesced and node.read_now(node, offset, into)
+        if node.quiesced or offset + len(into) > node.driver.size:
+            return False
+        return node.read_now(node, offset, into)
 
     async def read(self, offset: int, into: memoryview) -> None:
         node = await self.entered()
@@ -86,18 +90,24 @@ class Edge:
 
     def write_now(self, offset: int, data: Buffer, flags: int = 0) -> bool:
         node = self.node
-        return not node.quiesced and node.write_now(node, offset, data, flags)
+        if node.quiesced or (node.is_format and offset + len(data) > node.driver.size):
+            return False
+        return node.write_now(node, offset, data, flags)
 
     async def write(self, offset: int, data: Buffer, flags: int = 0) -> None:
         node = await self.entered()
+        await self._make_room(node, offset + len(data))
         if not node.write_now(node, offset, data, flags):
             await requests.write(node, offset, data, flags)
 
     async def zero(self, offset: int, length: int, flags: int = 0) -> None:
-        await requests.zero(await self.entered(), offset, length, flags)
+        node = await self.entered()
+        await self._make_room(node, offset + length)
+        await requests.zero(node, offset, length, flags)
 
     async def discard(self, offset: int, length: int) -> None:
-        await requests.discard(await self.entered(), offset, length)
+        node = await self.entered()
+        await requests.discard(node, offset, min(length, max(0, node.driver.size - offset)))
 
     async def flush(self) -> None:
         await requests.flush(await self.entered())
@@ -109,6 +119,12 @@ class Edge:
 
     async def map(self, offset: int, length: int) -> Mapping:
         return await requests.map_own(await self.entered(), offset, length)
+
+    async def _make_room(self, node: "Node", end: int) -> None:
+        """Grow a format's node that is written past its end; protocol nodes, and raw with them, grow by writing."""
+        driver = node.driver
+        if isinstance(driver, FormatDriver) and not driver.transparent and end > driver.size:
+            await requests.truncate(node, align_up(end, SECTOR), Preallocation.OFF, exact=False)
 
     async def entered(self) -> "Node":
         """The node, once it is not drained: where every request comes in."""

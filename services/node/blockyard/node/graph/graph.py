@@ -14,6 +14,7 @@ from itertools import count
 
 from blockyard.base.errors import BlockError, NodeInUse, NodeNotFound, NodeReadOnly
 from blockyard.node.core.accounting import Account
+from blockyard.node.graph import requests
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.drain import drained
 from blockyard.node.graph.environment import Environment
@@ -42,6 +43,8 @@ class Graph:
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
         self.nodes: dict[str, Node] = {}
+        self.claimed: set[str] = set()
+        """Names of nodes that are being opened."""
         self.hub: Hub[Node | NodeReport] = Hub(first_revision=environment.clock.wall_ns() // 1_000_000)
         self._numbers = count(1)
         self.on_closed: list[Callable[[Node], None]] = []
@@ -74,6 +77,7 @@ class Graph:
             return node
         for opened in opener.opened:
             self.nodes[opened.name] = opened
+        opener.leave_names()
         for opened in opener.opened:
             self._publish("added", opened)
         return node
@@ -89,13 +93,14 @@ class Graph:
         return [] if validate_only else await self._release(node)
 
     async def close_all(self) -> list[str]:
-        """Close everything, parents before children; problems are collected, for the rest must close too."""
+        """Close everything, parents before children; problems are collected, for the rest must close too.
+
+        Users that are still there lose their node: the service ends.
+        """
         problems: list[str] = []
         while self.nodes:
             tops = [node for node in self.nodes.values() if all(edge.parent is None for edge in node.parents)]
             for node in tops:
-                for edge in list(node.parents):
-                    edge.detach()
                 try:
                     await self._release(node)
                 except BlockError as problem:
@@ -111,22 +116,23 @@ class Graph:
         return closed
 
     async def _release(self, node: Node) -> list[str]:
+        """Flush and close one node, then the implicit ones below it, also when this one has a problem."""
         self.nodes.pop(node.name, None)
         closed = [node.name]
         children = [edge.node for edge in node.children.values()]
         try:
             async with drained(node):
-                await node.driver.close()
+                try:
+                    await requests.flush(node)
+                finally:
+                    await node.driver.close()
         finally:
             for edge in node.children.values():
                 edge.detach()
             for listener in self.on_closed:
                 listener(node)
             self._publish("removed", node)
-        for child in children:
-            # A node opened for validation is in no table; its implicit children are not either.
-            if child.implicit and not child.parents:
-                closed += await self._release(child)
+            closed += await self.collect(*children)
         return closed
 
     # --- users -----------------------------------------------------------------------------------------

@@ -67,6 +67,9 @@ class Node:
     is_format: bool = field(init=False)
     is_filter: bool = field(init=False)
     alignment: int = field(init=False)
+    memory_alignment: int = field(init=False)
+    inline_max: int = field(init=False)
+    """Longest request that may be tried inline at a protocol or filter driver."""
     now_ns: Callable[[], int] = field(init=False)
     lookup: Callable[[int, int], Mapping | None] = field(init=False)
     """Of a format driver."""
@@ -93,7 +96,11 @@ class Node:
             self.lookup = driver.lookup
         elif isinstance(driver, ProtocolDriver | FilterDriver):
             self.driver_read_now, self.driver_write_now = driver.read_now, driver.write_now
-        self.alignment = self.driver.limits.request_alignment
+        limits = driver.limits
+        self.alignment = limits.request_alignment
+        self.memory_alignment = limits.min_mem_alignment
+        longest = min(requests.INLINE_MAX, limits.max_transfer or requests.INLINE_MAX)
+        self.inline_max = longest if limits.min_mem_alignment == 1 else -1
         self.read_now, self.write_now = requests.inline_path(self)
 
     def holders(self) -> list[str]:

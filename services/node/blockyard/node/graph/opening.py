@@ -5,7 +5,6 @@ graph adds the nodes when everything stands.
 """
 
 from contextlib import AsyncExitStack
-from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from blockyard.base.errors import (
@@ -43,7 +42,7 @@ class Opener:
     def __init__(self, graph: "Graph") -> None:
         self._graph = graph
         self._environment = graph.environment
-        self._names = count(1)
+        self.claimed: set[str] = set()
         self.opened: list[Node] = []
 
     async def open(self, definition: NodeDefinition) -> Node:
@@ -56,11 +55,17 @@ class Opener:
 
     async def close(self) -> None:
         """Close what was opened, parents first, as if it had never been: nothing is published."""
-        while self.opened:
-            node = self.opened.pop()
-            for edge in node.children.values():
-                edge.detach()
-            await node.driver.close()
+        async with AsyncExitStack() as closing:  # goes on when one has a problem
+            for node in self.opened:
+                closing.callback(_detach, list(node.children.values()))
+                closing.push_async_callback(node.driver.close)
+            self.opened = []
+            self.leave_names()
+
+    def leave_names(self) -> None:
+        """The names are taken by nodes of the graph now, or free again."""
+        self._graph.claimed -= self.claimed
+        self.claimed = set()
 
     async def _open(
         self, definition: NodeDefinition, *, implicit: bool, depth: int, chain: tuple[str, ...]
@@ -85,16 +90,19 @@ class Opener:
         return node
 
     def _name(self, definition: NodeDefinition) -> str:
-        if len(self._graph.nodes) + len(self.opened) >= self._environment.max_nodes:
+        """A name of its own, claimed so that no opening meanwhile takes it too."""
+        graph, name = self._graph, definition.node_name
+        if len(graph.nodes) + len(graph.claimed) >= self._environment.max_nodes:
             raise LimitReached("open nodes", self._environment.max_nodes)
-        if not definition.node_name:
-            return f"{AUTO_PREFIX}{self._graph.next_number()}"
-        if not definition.node_name.startswith(AUTO_PREFIX):
-            check_name(definition.node_name)
-        taken = definition.node_name in self._graph.nodes
-        if taken or any(node.name == definition.node_name for node in self.opened):
-            raise NodeExists(definition.node_name)
-        return definition.node_name
+        if not name:
+            name = f"{AUTO_PREFIX}{graph.next_number()}"
+        elif not name.startswith(AUTO_PREFIX):
+            check_name(name)
+        if name in graph.nodes or name in graph.claimed:
+            raise NodeExists(name)
+        graph.claimed.add(name)
+        self.claimed.add(name)
+        return name
 
     async def _open_children(
         self, name: str, class_: type[Driver], definition: NodeDefinition, depth: int, chain: tuple[str, ...]
@@ -231,6 +239,11 @@ class Opener:
             raise
         except BlockError as problem:
             raise BackingMissing(node.filename, reference.filename, str(problem)) from problem
+
+
+def _detach(edges: list[Edge]) -> None:
+    for edge in edges:
+        edge.detach()
 
 
 def _inherit(child: NodeDefinition, parent: NodeDefinition, role: Role) -> NodeDefinition:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from blockyard.base.ranges import ByteRange
 from blockyard.base.units import MIB
+from blockyard.node.graph import memory
 from blockyard.node.interface.driver import FilterDriver, FormatDriver, ProtocolDriver
 from blockyard.node.interface.mapping import MapKind, Mapping
 
@@ -55,7 +56,7 @@ async def read_mapped(node: "Node", offset: int, into: memoryview) -> None:
         assert isinstance(driver, ProtocolDriver | FilterDriver)
         limit = driver.limits.max_transfer or len(into)
         for start in range(0, len(into), limit):
-            await driver.read(offset + start, into[start : start + limit])
+            await _read_driver(node, driver, offset + start, into[start : start + limit])
         return
     position, length = 0, len(into)
     while position < length:
@@ -64,6 +65,15 @@ async def read_mapped(node: "Node", offset: int, into: memoryview) -> None:
             mapping = await driver.map(offset + position, length - position)
         await _read_piece(node, driver, offset + position, mapping, into[position : position + mapping.length])
         position += mapping.length
+
+
+async def _read_driver(node: "Node", driver: ProtocolDriver | FilterDriver, offset: int, part: memoryview) -> None:
+    if node.memory_alignment == 1 or memory.is_aligned(part, node.memory_alignment):
+        await driver.read(offset, part)
+        return
+    bounce = memory.aligned(len(part), node.memory_alignment)
+    await driver.read(offset, bounce)
+    part[:] = bounce
 
 
 async def _read_piece(node: "Node", driver: FormatDriver, offset: int, mapping: Mapping, part: memoryview) -> None:

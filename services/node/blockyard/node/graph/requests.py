@@ -15,10 +15,10 @@ Invariants
 
 from typing import TYPE_CHECKING, Final
 
-from blockyard.base.errors import NodeReadOnly, OperationUnsupported
+from blockyard.base.errors import NodeReadOnly, OperationUnsupported, RangeOutside
 from blockyard.base.ranges import ByteRange, align_down, align_up
 from blockyard.base.units import MIB
-from blockyard.node.core.accounting import COPY, DISCARD, FLUSH, READ, TRUNCATE, WRITE, WRITE_ZEROES
+from blockyard.node.core.accounting import BLOCK_STATUS, COPY, DISCARD, FLUSH, READ, TRUNCATE, WRITE, WRITE_ZEROES
 from blockyard.node.graph import writing
 from blockyard.node.graph.reading import ZEROES, fill_zeroes, misaligned, read_aligned
 from blockyard.node.graph.tracking import TrackedRequest
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 INLINE_MAX: Final = 1 * MIB
 """Longer requests always await: copying more than this would hold up the loop for more than about 100 us."""
-SERIALISE_ALL: Final = 2**62
+SERIALISE_ALL: Final = 2**64
 """The end of a range that reaches past any node: what a truncate serialises."""
 
 DATA, ZERO, BACKING = MapKind.DATA, MapKind.ZERO, MapKind.BACKING
@@ -54,7 +54,11 @@ def inline_path(node: "Node") -> "tuple[ReadNow, WriteNow]":
 
 def _read_now_driver(node: "Node", offset: int, into: memoryview) -> bool:
     length = len(into)
-    if node.tracker.serialising or length > INLINE_MAX or (node.alignment > 1 and misaligned(node, offset, length)):
+    if (
+        node.tracker.serialising
+        or length > node.inline_max
+        or (node.alignment > 1 and misaligned(node, offset, length))
+    ):
         return False
     start_ns = node.now_ns()
     if not node.driver_read_now(offset, into):
@@ -67,7 +71,11 @@ def _write_now_driver(node: "Node", offset: int, data: Buffer, flags: int) -> bo
     length = len(data)
     if node.read_only:
         raise NodeReadOnly(node.name)
-    if node.tracker.serialising or length > INLINE_MAX or (node.alignment > 1 and misaligned(node, offset, length)):
+    if (
+        node.tracker.serialising
+        or length > node.inline_max
+        or (node.alignment > 1 and misaligned(node, offset, length))
+    ):
         return False
     start_ns = node.now_ns()
     if not node.driver_write_now(offset, data, flags):
@@ -107,6 +115,7 @@ def _read_backing_now(node: "Node", offset: int, into: memoryview) -> bool:
     if backing is None or offset >= backing.node.driver.size:
         fill_zeroes(into)
         return True
+    # Past the end of a short backing file the edge has no inline answer.
     return backing.read_now(offset, into)
 
 
@@ -153,7 +162,11 @@ async def _read(node: "Node", offset: int, into: memoryview) -> None:
     start_ns = node.now_ns()
     request = await node.tracker.begin(READ, offset, len(into))
     try:
-        await read_aligned(node, offset, into)
+        there = max(0, min(len(into), node.driver.size - offset))
+        if there < len(into):  # someone shrank the node while we waited
+            fill_zeroes(into[there:])
+        if there:
+            await read_aligned(node, offset, into[:there])
     except BaseException:
         node.account.fail(READ, node.now_ns() - start_ns)
         raise
@@ -186,6 +199,7 @@ async def _write(node: "Node", offset: int, payload: Payload, flags: int) -> Non
         WRITE, offset, length, writing.unit_to_serialise(node, offset, length, flags)
     )
     try:
+        _check_still_inside(node, offset, length)
         await writing.write_aligned(node, request, offset, payload, flags)
     except BaseException:
         node.account.fail(WRITE, node.now_ns() - start_ns)
@@ -237,6 +251,13 @@ async def copied_by_kernel(node: "Node", offset: int, length: int, copy: "Callab
     node.account.record(WRITE, length, node.now_ns() - start_ns)
 
 
+def _check_still_inside(node: "Node", offset: int, length: int) -> None:
+    """Raises RangeOutside if a format's node was shrunk below a request that waited for it."""
+    driver = node.driver
+    if isinstance(driver, FormatDriver) and not driver.transparent and offset + length > driver.size:
+        raise RangeOutside(node.name, offset, length, driver.size)
+
+
 # --- zeroes, discards, flushes, size --------------------------------------------------------------------
 
 
@@ -257,6 +278,7 @@ async def _zero(node: "Node", offset: int, length: int, flags: int) -> None:
     unit = max(1, node.driver.limits.zero_alignment, node.driver.limits.allocation_unit, node.alignment)
     request = await node.tracker.begin(WRITE_ZEROES, offset, length, 0 if node.is_filter else unit)
     try:
+        _check_still_inside(node, offset, length)
         await _zero_split(node, request, offset, length, flags)
     except BaseException:
         node.account.fail(WRITE_ZEROES, node.now_ns() - start_ns)
@@ -324,6 +346,7 @@ async def discard(node: "Node", offset: int, length: int) -> None:
         DISCARD, offset, length, 0 if node.is_filter else max(1, limits.discard_alignment, limits.allocation_unit)
     )
     try:
+        _check_still_inside(node, offset, length)
         middle = _aligned_inside(node, offset, length, 1 if node.is_filter else limits.discard_alignment)
         step = align_down(limits.max_discard, limits.discard_alignment) or middle.length or 1
         for start in range(middle.offset, middle.end, step):
@@ -346,19 +369,20 @@ async def flush(node: "Node") -> bool:
     if node.flushed_generation >= wanted or node.no_flush:
         return False
     start_ns = node.now_ns()
-    async with node.flush_lock:
-        if node.flushed_generation >= wanted:
-            return True
-        generation = node.write_generation
-        request = await node.tracker.begin(FLUSH, 0, 0)
-        try:
+    # Tracked from here on, for a drain must wait also for those who wait for the lock.
+    request = await node.tracker.begin(FLUSH, 0, 0)
+    try:
+        async with node.flush_lock:
+            if node.flushed_generation >= wanted:
+                return True
+            generation = node.write_generation
             await _traced_flush(node)
             node.flushed_generation = max(node.flushed_generation, generation)
-        except BaseException:
-            node.account.fail(FLUSH, node.now_ns() - start_ns)
-            raise
-        finally:
-            node.tracker.end(request)
+    except BaseException:
+        node.account.fail(FLUSH, node.now_ns() - start_ns)
+        raise
+    finally:
+        node.tracker.end(request)
     node.account.record(FLUSH, 0, node.now_ns() - start_ns)
     return True
 
@@ -389,12 +413,16 @@ async def truncate(node: "Node", size: int, preallocation: Preallocation, exact:
 
 
 async def map_own(node: "Node", offset: int, length: int) -> Mapping:
-    """The mapping of the node's own layer."""
+    """The mapping of the node's own layer. A drain waits for it."""
     driver = node.driver
-    if isinstance(driver, FormatDriver):
-        return driver.lookup(offset, length) or await driver.map(offset, length)
-    assert isinstance(driver, ProtocolDriver | FilterDriver)
-    return await driver.map(offset, length)
+    if isinstance(driver, FormatDriver) and (mapping := driver.lookup(offset, length)) is not None:
+        return mapping
+    assert isinstance(driver, ProtocolDriver | FilterDriver | FormatDriver)
+    request = await node.tracker.begin(BLOCK_STATUS, 0, 0)
+    try:
+        return await driver.map(offset, length)
+    finally:
+        node.tracker.end(request)
 
 
 def _attributes(node: "Node", offset: int, length: int) -> dict[str, str | int]:

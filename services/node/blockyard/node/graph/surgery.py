@@ -116,18 +116,24 @@ async def set_backing(
         raise OperationUnsupported(node.name, driver.name, "change its backing file")
     if backing is not None and descends(backing, node):
         raise GraphCycle(node.name, backing.name)
-    old = node.backing
-    if header:
-        assert isinstance(driver, BackingChangeable)
-        await driver.change_backing(reference)
-        node.backing_filename = reference.filename if reference else ""
-        node.backing_format = reference.format if reference else ""
-    async with drained(node):
-        if old is not None:
-            del node.children["backing"]
-            old.detach()
-        if backing is not None:
-            node.children["backing"] = Edge(node, "backing", Role.BACKING, backing)
+    # The new edge holds the new backing node while the header is written.
+    new = Edge(node, "backing", Role.BACKING, backing) if backing is not None else None
+    try:
+        if header:
+            assert isinstance(driver, BackingChangeable)
+            await driver.change_backing(reference)
+            node.backing_filename = reference.filename if reference else ""
+            node.backing_format = reference.format if reference else ""
+        async with drained(node):
+            old = node.children.pop("backing", None)
+            if new is not None:
+                node.children["backing"] = new
+    except BaseException:
+        if new is not None:
+            new.detach()
+        raise
+    if old is not None:
+        old.detach()
     graph.changed(node)
     if old is not None:
         await graph.collect(old.node)

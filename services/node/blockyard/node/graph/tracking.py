@@ -43,6 +43,10 @@ class TrackedRequest:
     """How many wait for this one."""
     ended: asyncio.Future[None] | None = field(default=None, repr=False)
 
+    def excludes(self, alignment: int) -> bool:
+        """Whether it excludes others from whole units of the alignment."""
+        return self.serialising and not self.overlap_offset % alignment and not self.overlap_length % alignment
+
     def overlaps(self, offset: int, length: int) -> bool:
         return offset < self.overlap_offset + self.overlap_length and self.overlap_offset < offset + length
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from blockyard.base.ranges import ByteRange, align_down, align_up
 from blockyard.base.units import MIB
+from blockyard.node.graph import memory
 from blockyard.node.graph.reading import is_zero, misaligned, read_around, read_mapped
 from blockyard.node.graph.tracking import TrackedRequest
 from blockyard.node.interface.driver import FilterDriver, FormatDriver, ProtocolDriver
@@ -67,16 +68,15 @@ class BufferPayload:
 
 def unit_to_serialise(node: "Node", offset: int, length: int, flags: int) -> int:
     """The alignment a write must serialise from the start; 0 if it may turn out to need none."""
-    if node.alignment > 1 and misaligned(node, offset, length):
-        return node.alignment
+    unit = node.alignment if node.alignment > 1 and misaligned(node, offset, length) else 0
     driver = node.driver
     if not isinstance(driver, FormatDriver) or not length:
-        return 0
+        return unit
     mapping = driver.lookup(offset, length)
     in_place = (
         mapping is not None and mapping.kind is MapKind.DATA and mapping.writable and mapping.length == length
     )
-    return 0 if in_place and not flags & COMPRESSED else max(1, driver.limits.allocation_unit)
+    return unit if in_place and not flags & COMPRESSED else max(1, unit, driver.limits.allocation_unit)
 
 
 async def write_aligned(node: "Node", request: TrackedRequest, offset: int, payload: Payload, flags: int) -> None:
@@ -98,7 +98,7 @@ async def write_mapped(node: "Node", request: TrackedRequest, offset: int, paylo
     driver = node.driver
     if not isinstance(driver, FormatDriver):
         assert isinstance(driver, ProtocolDriver | FilterDriver)
-        await _write_driver(driver, offset, payload, flags)
+        await _write_driver(node, driver, offset, payload, flags)
         return
     position = 0
     while position < payload.length:
@@ -111,18 +111,25 @@ async def write_mapped(node: "Node", request: TrackedRequest, offset: int, paylo
             await payload.put(cast("Edge", mapping.child), mapping.offset, position, mapping.length)
             position += mapping.length
             continue
-        if not request.serialising:
+        unit = max(1, driver.limits.allocation_unit)
+        if not request.excludes(unit):
             # The mapping may change while we wait for others, so look again.
-            await node.tracker.serialise(request, max(1, driver.limits.allocation_unit))
+            await node.tracker.serialise(request, unit)
             continue
         position += await _write_allocating(node, driver, here, payload, position, flags)
 
 
-async def _write_driver(driver: ProtocolDriver | FilterDriver, offset: int, payload: Payload, flags: int) -> None:
+async def _write_driver(
+    node: "Node", driver: ProtocolDriver | FilterDriver, offset: int, payload: Payload, flags: int
+) -> None:
     limit = driver.limits.max_transfer or payload.length
     for position in range(0, payload.length, max(1, limit)):
         length = min(limit, payload.length - position)
-        await driver.write(offset + position, await payload.view(position, length), flags)
+        data = await payload.view(position, length)
+        if node.memory_alignment > 1 and not memory.is_aligned(data, node.memory_alignment):
+            data, unaligned = memory.aligned(length, node.memory_alignment), data
+            data[:] = unaligned
+        await driver.write(offset + position, data, flags)
 
 
 async def _write_compressed(driver: FormatDriver, offset: int, payload: Payload, position: int) -> int:
