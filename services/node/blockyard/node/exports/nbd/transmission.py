@@ -148,7 +148,7 @@ class Transmission:
         read_now, size, unpack = self._source.read_now, self._source.size, nbd.REQUEST.unpack_from
         structured = self._commands.session.structured
         head = nbd.DATA_CHUNK.size if structured else nbd.SIMPLE_REPLY.size
-        filled, left = self._filled, self._left
+        filled, left, read = self._filled, self._left, 0
         outcome: Turn | None = None
         deferred: Request | None = None
         while left and end - position >= _HEADER:
@@ -175,9 +175,10 @@ class Transmission:
                 else:
                     _simple_into(arena, filled, nbd.SIMPLE_REPLY_MAGIC, 0, cookie)
                 filled = stop
+                read += length
             position += _HEADER
             left -= 1
-        self.figures.bytes_read += filled - self._filled
+        self.figures.bytes_read += read
         inbox.start, self._filled, self._left = position, filled, left
         return self._defer(deferred, b"", position + _HEADER) if deferred else outcome
 
