@@ -90,7 +90,9 @@ class Session:
         self._write = write
         self._credits = self._granted = in_flight
         self._bytes = self._granted_bytes = limits.max_bytes_in_flight
-        self._results: list[tuple[IoResult, int]] = []
+        self._results: list[IoResult] = []
+        self._costs: list[int] = []
+        """Bytes that each result gives back."""
         self._result_bytes = 0
         self._sending = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -121,52 +123,51 @@ class Session:
                 continue  # the call is ending already; its first cancellation goes on
 
     async def _batch(self, requests: Any) -> None:
-        self._take_credits(requests)
+        self._credits -= len(requests)
+        if self._credits < 0:
+            raise LimitReached("requests in flight in this session", self._granted)
         for at, request in enumerate(requests, 1):
             self._begin(request)
             if self._result_bytes >= RESPONSE_BYTES:
                 await self._send()
             elif not at % TURN_REQUESTS:
                 await asyncio.sleep(0)
-        await self._send()
-
-    def _take_credits(self, requests: Any) -> None:
-        self._credits -= len(requests)
-        if self._credits < 0:
-            raise LimitReached("requests in flight in this session", self._granted)
-        for request in requests:
-            self._bytes -= _cost(request)
-        if self._bytes < 0:
-            raise LimitReached("bytes in flight in this session", self._granted_bytes)
+        if self._results:
+            await self._send()
 
     def _begin(self, request: IoRequest) -> None:
-        """Serve a request inline, or begin a task for it."""
+        """Serve a request inline, or begin a task for it. Raises LimitReached."""
         operation = request.operation
+        content = b"" if operation == READ else request.data
+        length = request.length_bytes if operation == READ else len(content)
+        cost = max(0, length)
+        self._bytes -= cost
+        if self._bytes < 0:
+            raise LimitReached("bytes in flight in this session", self._granted_bytes)
         try:
-            if operation == READ:
-                length = request.length_bytes
-                if 0 < length <= MAX_REQUEST:
-                    if length > len(self._scratch):
-                        self._scratch = memoryview(bytearray(length))
-                    part = self._scratch[:length]
-                    if self._user.read_now(request.offset_bytes, part):
-                        self._done(IoResult(id=request.id, data=bytes(part)), length)
-                        return
-            elif operation == WRITE:
-                content = request.data
-                if len(content) <= MAX_REQUEST and self._user.write_now(
-                    request.offset_bytes, content, FUA if request.fua else 0
-                ):
-                    self._done(IoResult(id=request.id), len(content))
+            if operation == READ and 0 < length <= MAX_REQUEST:
+                if length > len(self._scratch):
+                    self._scratch = memoryview(bytearray(length))
+                part = self._scratch if length == len(self._scratch) else self._scratch[:length]
+                if self._user.read_now(request.offset_bytes, part):
+                    self._done(IoResult(id=request.id, data=bytes(part)), cost, length)
                     return
+            elif (
+                operation == WRITE
+                and length <= MAX_REQUEST
+                and self._user.write_now(request.offset_bytes, content, FUA if request.fua else 0)
+            ):
+                self._done(IoResult(id=request.id), cost)
+                return
         except BlockError as problem:
-            self._done(_failure(request, problem), _cost(request))
+            self._done(_failure(request, problem), cost)
             return
-        task = asyncio.create_task(self._serve(request))
+        task = asyncio.create_task(self._serve(request, cost))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, request: IoRequest) -> None:
+    async def _serve(self, request: IoRequest, cost: int) -> None:
+        content = b""
         try:
             content = await _OPERATIONS.get(request.operation, _unknown)(self._user, request)
             result = IoResult(id=request.id, data=content)
@@ -175,7 +176,7 @@ class Session:
         except Exception as problem:
             _log.exception("a session's request ended in a bug of ours")
             result = _failure(request, InternalError(type(problem).__name__))
-        self._done(result, _cost(request))
+        self._done(result, cost, len(content))
         # Requests that a thread answered end in one turn: let them share a message.
         await asyncio.sleep(0)
         try:
@@ -183,9 +184,10 @@ class Session:
         except ClientGone:
             return  # the call's own task learns it too
 
-    def _done(self, result: IoResult, cost: int) -> None:
-        self._results.append((result, cost))
-        self._result_bytes += len(result.data)
+    def _done(self, result: IoResult, cost: int, length: int = 0) -> None:
+        self._results.append(result)
+        self._costs.append(cost)
+        self._result_bytes += length
 
     async def _send(self) -> None:
         if self._sending:
@@ -198,28 +200,31 @@ class Session:
             self._sending = False
 
     def _next_response(self) -> IoSessionResponse:
-        taken, size = 0, 0
-        for result, cost in self._results:
-            if taken and size + len(result.data) > RESPONSE_BYTES:
-                break
-            taken, size = taken + 1, size + len(result.data)
-            self._bytes += cost
-        response = IoSessionResponse(results=[result for result, _ in self._results[:taken]])
-        del self._results[:taken]
+        taken, size = len(self._results), self._result_bytes
+        if size > RESPONSE_BYTES:
+            taken, size = self._fitting()
+        response = IoSessionResponse(results=self._results[:taken])
         self._credits += taken
+        self._bytes += sum(self._costs[:taken])
         self._result_bytes -= size
+        del self._results[:taken], self._costs[:taken]
         return response
+
+    def _fitting(self) -> tuple[int, int]:
+        """How many results go into one message, at least one, and their bytes."""
+        size = 0
+        for taken, result in enumerate(self._results):
+            length = len(result.data)
+            if taken and size + length > RESPONSE_BYTES:
+                return taken, size
+            size += length
+        return len(self._results), size
 
     async def _put(self, response: IoSessionResponse) -> None:
         try:
             await self._write(response)
         except (grpc.aio.UsageError, grpc.aio.InternalError) as problem:
             raise ClientGone from problem
-
-
-def _cost(request: IoRequest) -> int:
-    """Bytes of data that a request holds, in whichever direction."""
-    return max(0, request.length_bytes) if request.operation == READ else len(request.data)
 
 
 def _failure(request: IoRequest, problem: BlockError) -> IoResult:
