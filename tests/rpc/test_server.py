@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from tests.support.echo import NAME, Echo, Stub, add_echo, text
 
 from blockyard.base.errors import InvalidArgument, PeerUnavailable, ShuttingDown
+from blockyard.rpc import stopping
 from blockyard.rpc.address import Address
 from blockyard.rpc.channel import open_channel
 from blockyard.rpc.reflection import NAMES
@@ -179,6 +180,12 @@ async def test_sigterm_ends_the_wait() -> None:
     await asyncio.sleep(0)
     os.kill(os.getpid(), signal.SIGTERM)
     await waiting
+
+
+async def test_a_signal_that_came_during_the_start_is_not_lost() -> None:
+    stopping.catch()
+    os.kill(os.getpid(), signal.SIGINT)
+    await until_stopped()
 
 
 async def _awaited(call):

@@ -60,7 +60,7 @@ async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
     await yard.start_node(SmallNode())
     config = app.StatsConfig(
         listen=(f"unix:{tmp_path}/stats.sock",),
-        node_address=(str(yard.node_address),),
+        node=(str(yard.node_address),),
         grace_seconds=0,
     )
     async with app.serving(config, clock=yard.clock) as running, open_channel(running.addresses[0]) as channel:

@@ -4,6 +4,8 @@ Two kinds: `unix:/absolute/path` and `host:port` (`[::1]:port` for IPv6 literals
 and is meant for listening only.
 """
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final, Self
@@ -59,6 +61,11 @@ class Address:
         if self.is_unix:
             return f"unix:{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def default_socket(environment: Mapping[str, str] = os.environ) -> str:
+    """Where the daemon listens, and clients dial, when nobody says otherwise: in the user's runtime directory."""
+    return f"unix:{environment.get('XDG_RUNTIME_DIR') or '/run'}/blockyard/blockyard.sock"
 
 
 def _unix_path(text: str) -> str:

@@ -21,7 +21,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 import cyclopts
 
 from blockyard.base.errors import BlockError
-from blockyard.rpc import logs
+from blockyard.rpc import logs, stopping
 from blockyard.rpc.address import Address
 from blockyard.rpc.admission import Limits
 
@@ -51,6 +51,8 @@ class ServiceConfig:
     """Watches at once."""
     channelz: bool = False
     """Serve grpc.channelz.v1, which tells about connections and their traffic."""
+    ready_fd: int = -1
+    """File descriptor that is told `ready ADDRESS...` once the service serves."""
     config: Path | None = None
     """TOML file with options by their names; flags and environment win over it."""
 
@@ -86,6 +88,7 @@ def parse(
         help=config_class.__doc__ or "",
         config=sources,
         version=_version,
+        default_parameter=cyclopts.Parameter(negative_iterable=()),
         result_action="return_value",
         exit_on_error=False,
         print_error=False,
@@ -119,7 +122,7 @@ def run(
         return
     logs.start(name, config.log_level)
     try:
-        asyncio.run(_awaited(main(config)))
+        asyncio.run(_caught(main, config))
     except BlockError as error:
         sys.stderr.write(f"{name}: {error}\n{name}: {error.hint}\n")
         sys.exit(EXIT_USAGE if error.code == "INVALID_ARGUMENT" else EXIT_FAILURE)
@@ -127,8 +130,10 @@ def run(
         sys.exit(128 + 2)
 
 
-async def _awaited(main: Awaitable[None]) -> None:
-    await main
+async def _caught(main: Callable[[Config], Awaitable[None]], config: Config) -> None:
+    # A signal during the start must end what was started in order.
+    stopping.catch()
+    await main(config)
 
 
 def _config_path(arguments: Sequence[str]) -> str:

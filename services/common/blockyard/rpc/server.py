@@ -9,7 +9,6 @@ Must not know any service of ours.
 import asyncio
 import logging
 import os
-import signal
 import socket
 import stat
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -27,6 +26,7 @@ from blockyard.rpc.address import Address
 from blockyard.rpc.admission import Admission, Limits
 from blockyard.rpc.auth import AllowAll, Authorizer
 from blockyard.rpc.interceptors import Stack
+from blockyard.rpc.stopping import until_stopped
 from blockyard.rpc.telemetry import Telemetry
 from blockyard.rpc.wire import MAX_MESSAGE
 
@@ -46,6 +46,7 @@ OPTIONS: Final[Sequence[tuple[str, int]]] = (
 
 HEALTH_NAME: Final = "grpc.health.v1.Health"
 _log = logging.getLogger(__name__)
+__all__ = ["Running", "Service", "serving", "until_stopped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,26 +105,6 @@ async def serving(
             yield running
         finally:
             await _stop(server, running, grace_seconds)
-
-
-async def until_stopped() -> None:
-    """Return at the first SIGTERM or SIGINT. A second one has its default effect: the process ends at once."""
-    loop = asyncio.get_running_loop()
-    stopped = asyncio.Event()
-
-    def stop(number: signal.Signals) -> None:
-        _log.info("stopping", extra={"signal": number.name})
-        for each in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(each)
-        stopped.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number)
-    try:
-        await stopped.wait()
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
 
 
 async def _stop(server: grpc.aio.Server, running: Running, grace_seconds: float) -> None:

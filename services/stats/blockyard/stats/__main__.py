@@ -6,7 +6,7 @@ from blockyard.stats import app
 
 def main() -> None:
     """Parse options and serve until SIGTERM."""
-    run(app.main, app.StatsConfig, "blockyard-stats")
+    run(app.main, app.StatsConfig, app.NAME)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from blockyard.base.clock import Clock, SystemClock
+from blockyard.base.errors import InvalidArgument
 from blockyard.rpc.address import Address
 from blockyard.rpc.channel import open_channel
 from blockyard.rpc.config import ServiceConfig
+from blockyard.rpc.ready import announce
 from blockyard.rpc.server import Running, Service, until_stopped
 from blockyard.rpc.server import serving as serving_rpc
 from blockyard.rpc.telemetry import Telemetry
@@ -19,6 +21,7 @@ from blockyard.stats.model.ledger import Ledger
 from blockyard.stats.rpc.service import StatsService
 from blockyard.v1.stats_pb2_grpc import add_StatsServiceServicer_to_server
 
+NAME: Final = "blockyard-stats"
 SERVICE_NAME: Final = "blockyard.v1.StatsService"
 
 
@@ -26,10 +29,8 @@ SERVICE_NAME: Final = "blockyard.v1.StatsService"
 class StatsConfig(ServiceConfig):
     """Accounts for every request of every node: counters, rates and latencies, asked for or exported."""
 
-    listen: tuple[str, ...] = ("127.0.0.1:7430",)
-    """Addresses to serve on: unix:/path, host:port or [ipv6]:port. Port 0 takes a free one."""
-    node_address: tuple[str, ...] = ("127.0.0.1:7410",)
-    """Node services to listen to."""
+    node: tuple[str, ...] = ()
+    """Addresses of the node services to listen to: unix:/path, host:port or [ipv6]:port."""
     gather_seconds: float = 1.0
     """Time between two readings of a node service, 0.1 to 3600."""
     prometheus_listen: str = ""
@@ -41,9 +42,11 @@ async def serving(
     config: StatsConfig, *, telemetry: Telemetry | None = None, clock: Clock | None = None
 ) -> AsyncIterator[Running]:
     """Serve StatsService and listen to the configured nodes until the block is left."""
-    own = telemetry or Telemetry.start("blockyard-stats")
+    if not config.node:
+        raise InvalidArgument("node", "the address of a node service", "none")
+    own = telemetry or Telemetry.start(NAME)
     now = clock or SystemClock()
-    ledgers = [Ledger(address) for address in config.node_address]
+    ledgers = [Ledger(address) for address in config.node]
     service = Service(
         SERVICE_NAME,
         add_StatsServiceServicer_to_server,
@@ -91,5 +94,6 @@ async def _listening(
 
 async def main(config: StatsConfig) -> None:
     """Serve until SIGTERM or SIGINT."""
-    async with serving(config):
+    async with serving(config) as running:
+        announce(NAME, running.addresses, config.ready_fd)
         await until_stopped()
