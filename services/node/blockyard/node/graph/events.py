@@ -5,9 +5,9 @@ Generic over the resource; nodes use it here, and it knows nothing of them.
 """
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Generic, Literal, TypeVar
 
 from blockyard.base.errors import RevisionTooOld
@@ -19,6 +19,8 @@ HISTORY: Final = 4096
 """Changes that a watcher may resume from; about a minute of a busy graph."""
 QUEUE: Final = 32_768
 """Changes that wait for one slow reader: three times the present state of the largest graph (max_nodes)."""
+_REPLACEABLE: Final = ("added", "modified")
+_REPLACES: Final = ("modified", "removed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,31 +86,56 @@ class Hub(Generic[Resource]):
 
 
 class _Watcher(Generic[Resource]):
-    """A reader's queue: at most one waiting modification per resource; all else is kept."""
+    """A reader's queue, in order of revisions. A later change of a resource takes the place of what waits:
+
+    | waits | comes | stays |
+    |---|---|---|
+    | modified | modified, removed | what comes |
+    | added | modified | added, as it is now |
+    | added | removed | removed |
+    | removed | added | both |
+    """
 
     def __init__(self) -> None:
-        self._queue: deque[Change[Resource]] = deque()
+        self._queue: OrderedDict[int, Change[Resource]] = OrderedDict()
+        """By order of arrival."""
+        self._arrivals = 0
+        self._latest: dict[str, int] = {}
+        """Of each resource the change that waits and may be replaced."""
         self._arrived = asyncio.Event()
         self._lost: Change[Resource] | None = None
         """The first change that the full queue could not take: the reader must begin again there."""
 
     def push_if_idle(self, change: Change[Resource]) -> None:
         if not self._queue and self._lost is None:
-            self._queue.append(change)
-            self._arrived.set()
+            self._append(change)
 
     def push(self, change: Change[Resource]) -> None:
-        if change.kind == "modified":
-            for waiting in self._queue:
-                if waiting.name == change.name and waiting.kind == "modified":
-                    self._queue.remove(waiting)
-                    break
         if self._lost is not None:
             return
+        if change.kind in _REPLACES:
+            change = self._coalesced(change)
         if len(self._queue) >= QUEUE:
             self._lost = change
-        else:
-            self._queue.append(change)
+            self._arrived.set()
+            return
+        if change.kind in _REPLACEABLE:
+            self._latest[change.name] = self._arrivals
+        self._append(change)
+
+    def _coalesced(self, change: Change[Resource]) -> Change[Resource]:
+        """What is to be said of the resource now; what it makes needless leaves the queue."""
+        key = self._latest.pop(change.name, None)
+        if key is None:
+            return change
+        waiting = self._queue.pop(key)
+        if waiting.kind == "added" and change.kind == "modified":
+            return replace(change, kind="added")
+        return change
+
+    def _append(self, change: Change[Resource]) -> None:
+        self._queue[self._arrivals] = change
+        self._arrivals += 1
         self._arrived.set()
 
     async def pop(self) -> Change[Resource]:
@@ -117,4 +144,7 @@ class _Watcher(Generic[Resource]):
                 raise RevisionTooOld(self._lost.revision - 1, self._lost.revision)
             self._arrived.clear()
             await self._arrived.wait()
-        return self._queue.popleft()
+        key, change = self._queue.popitem(last=False)
+        if self._latest.get(change.name) == key:
+            del self._latest[change.name]
+        return change
