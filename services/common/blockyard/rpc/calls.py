@@ -22,31 +22,40 @@ _OVER: Final = (grpc.aio.UsageError, asyncio.InvalidStateError)
 
 
 RACED: Final = "Internal error from Core"
-"""What grpc.aio 1.85 says when a write meets the server's end of the call; the true status comes a turn later."""
+"""The status that grpc.aio 1.85 makes up when a write meets the server's end of the call. It may come before the
+true one or overwrite it, so `Ended` notes the true one when it passes."""
 RACED_TURNS: Final = 100
 RACED_WAIT: Final = 0.01
-"""Seconds; the status is on its way already, so this is a bound and not a delay."""
+"""Seconds; the true status is on its way already, so this is a bound and not a delay."""
 
 
 class Ended:
-    """Called when a call has ended: its counts and its span."""
+    """Called when a call has ended, once for each status that grpc.aio gives it: its counts and its span."""
 
-    __slots__ = ("_began_ns", "_method", "_span", "_telemetry")
+    __slots__ = ("_began_ns", "_method", "_span", "_telemetry", "status")
 
     def __init__(self, telemetry: Telemetry, method: str, span: CallSpan | None) -> None:
         self._telemetry = telemetry
         self._method = method
         self._span = span
-        self._began_ns = time.perf_counter_ns()
+        self._began_ns: int | None = time.perf_counter_ns()
+        self.status: grpc.aio.AioRpcError | None = None
+        """The true status, also if it is OK."""
         telemetry.made.running += 1
 
     def __call__(self, call: Any) -> None:
-        code = _known(call.code())
+        code, details = _known(call.code()), str(_known(call.details()) or "")
+        if details != RACED and code is not None:
+            trailers = _known(call.trailing_metadata()) or grpc.aio.Metadata()
+            self.status = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailers, details=details)
+        if self._began_ns is None:
+            return
         name = code.name if code else "UNKNOWN"
         self._telemetry.made.running -= 1
         self._telemetry.made.add(self._method, name, time.perf_counter_ns() - self._began_ns)
+        self._began_ns = None
         if self._span is not None:
-            self._span.end(name, "" if name == "OK" else str(_known(call.details()) or ""))
+            self._span.end(name, "" if name == "OK" else details)
 
 
 def _known(coroutine: Any) -> Any:
@@ -62,10 +71,11 @@ def _known(coroutine: Any) -> Any:
 class _Call:
     """What both kinds share."""
 
-    __slots__ = ("_address", "_call", "_method")
+    __slots__ = ("_address", "_call", "_ended", "_method")
 
-    def __init__(self, call: Any, method: str, address: str) -> None:
+    def __init__(self, call: Any, ended: Ended, method: str, address: str) -> None:
         self._call = call
+        self._ended = ended
         self._method = method
         self._address = address
 
@@ -74,17 +84,23 @@ class _Call:
 
     async def _meant(self, error: grpc.RpcError) -> BlockError | None:
         """The error of the catalogue for what grpc.aio raised; None if the call has ended well after all."""
+        if getattr(error, "details", lambda: "")() == RACED:
+            error = await self._true_status() or error
+        if getattr(error, "code", lambda: None)() is grpc.StatusCode.OK:
+            return None
+        return from_rpc_error(error, self._method, self._address)
+
+    async def _true_status(self) -> grpc.aio.AioRpcError | None:
         inner = self._call
         for _ in range(RACED_TURNS):
-            if getattr(error, "details", lambda: "")() != RACED:
-                break
+            if self._ended.status is not None:
+                return self._ended.status
+            code, details = await inner.code(), await inner.details() or ""
+            if details != RACED:
+                metadata = (await inner.initial_metadata(), await inner.trailing_metadata())
+                return grpc.aio.AioRpcError(code, *metadata, details=details)
             await asyncio.sleep(RACED_WAIT)
-            code, details = await inner.code(), await inner.details()
-            if code is grpc.StatusCode.OK:
-                return None
-            metadata = (await inner.initial_metadata(), await inner.trailing_metadata())
-            error = grpc.aio.AioRpcError(code, *metadata, details=details)
-        return from_rpc_error(error, self._method, self._address)
+        return None
 
 
 class SingleReplyCall(_Call):

@@ -102,7 +102,8 @@ class Channel(grpc.aio.Channel):
                 span, context = telemetry.tracing.client_call(method)
             sent = tuple(metadata or ()) + (trace_context.to_metadata(context) if context else ())
             call = inner(*args, metadata=sent or None, **more)
-            call.add_done_callback(Ended(telemetry, method, span))
-            return face(call, method, address)
+            ended = Ended(telemetry, method, span)
+            call.add_done_callback(ended)
+            return face(call, ended, method, address)
 
         return begin
