@@ -40,11 +40,9 @@ def run(app: App, tokens: Sequence[str]) -> int:
     """Parse, run, and return the exit code. Nothing is raised for what a user can cause."""
     Parting.text = ""
     try:
-        command, bound, _ = app.parse_args(leading_last(tokens), print_error=False, exit_on_error=False)
-        options = next((value for value in bound.arguments.values() if isinstance(value, Globals)), None)
-        result = command(*bound.args, **bound.kwargs)
+        result, timeout = begin(app, tokens)
         if inspect.iscoroutine(result):
-            _loop(result, options.timeout if options else None)
+            _loop(result, timeout)
         sys.stdout.flush()
         return Exit.OK
     except KeyboardInterrupt:
@@ -55,6 +53,13 @@ def run(app: App, tokens: Sequence[str]) -> int:
         return Exit.FAILED
     except Exception as error:
         return explained(error)
+
+
+def begin(app: App, tokens: Sequence[str]) -> tuple[Any, float | None]:
+    """Parse and call the command: its coroutine, if it is one, and how long it may take."""
+    command, bound, _ = app.parse_args(leading_last(tokens), print_error=False, exit_on_error=False)
+    options = next((value for value in bound.arguments.values() if isinstance(value, Globals)), None)
+    return command(*bound.args, **bound.kwargs), options.timeout if options else None
 
 
 def explained(error: Exception) -> Exit:
