@@ -59,15 +59,24 @@ class References:
 
     async def windows(self, report: CheckReport) -> AsyncIterator[tuple[int, Counts]]:
         """(First cluster, counters) for the whole file. Faults of entries are reported with the first window."""
+        image = self._image
         roots = await self._roots(report)
         fixed = await self._fixed(report)
-        for first in range(0, max(1, self.total), WINDOW):
+        first, end = 0, max(1, self.total)
+        self._highest = -1
+        while first < end:
             counts = np.zeros(min(WINDOW, max(0, self.total - first)), np.uint32)
             for clusters in fixed:
                 _add(counts, first, clusters, 1)
             async for clusters, times in self._tables(roots, report if first == 0 else CheckReport()):
                 _add(counts, first, clusters, times)
+                if len(clusters):
+                    self._highest = max(self._highest, int(clusters.max()))
             yield first, counts
+            # Nothing is referred to or counted past this, however long the file is.
+            counted = int(np.flatnonzero(image.refcounts.table)[-1]) + 1 if image.refcounts.table.any() else 0
+            end = min(self.total, max(self._highest + 1, counted * image.geometry.block_entries))
+            first += WINDOW
 
     async def _roots(self, report: CheckReport) -> list[Root]:
         image = self._image
@@ -123,7 +132,6 @@ class References:
 
     async def _tables(self, roots: list[Root], report: CheckReport) -> AsyncIterator[tuple[Clusters, int]]:
         """L2 tables, and what each refers to, with how often it counts."""
-        seen_end = -1
         for root in roots:
             offsets = root.entries & np.uint64(tables.OFFSET)
             offsets = offsets[offsets != 0]
@@ -141,7 +149,7 @@ class References:
             for offset in order.tolist():
                 entries = tables.decode(await self._image.read(offset, self._image.geometry.cluster_size))
                 if root.is_active:
-                    seen_end = _measure(entries, self._bits, seen_end, report)
+                    _measure(entries, self._bits, report)
                 yield self._valid(entries, offset, report), weights[offset]
 
     def _valid(self, entries: tables.Table, offset: int, report: CheckReport) -> Clusters:
@@ -202,8 +210,8 @@ def _add(counts: Counts, first: int, clusters: Clusters, times: int) -> None:
     counts[numbers] += (repeats * times).astype(np.uint32)
 
 
-def _measure(entries: tables.Table, bits: int, seen_end: int, report: CheckReport) -> int:
-    """QEMU's figures of allocation and fragmentation; the host end of the last plain cluster."""
+def _measure(entries: tables.Table, bits: int, report: CheckReport) -> None:
+    """QEMU's figures of allocation and fragmentation (inside one L2 table)."""
     packed = (entries & np.uint64(tables.COMPRESSED)) != 0
     places = (entries & np.uint64(tables.OFFSET)) >> np.uint64(bits)
     used = packed | (places != 0)
@@ -211,9 +219,4 @@ def _measure(entries: tables.Table, bits: int, seen_end: int, report: CheckRepor
     report.compressed_clusters += int(packed.sum())
     plain = places[used & ~packed].astype(np.int64)
     report.fragmented_clusters += int(packed.sum())
-    if len(plain):
-        report.fragmented_clusters += int((plain[1:] != plain[:-1] + 1).sum())
-        if seen_end >= 0 and plain[0] != seen_end:
-            report.fragmented_clusters += 1
-        seen_end = int(plain[-1]) + 1
-    return seen_end
+    report.fragmented_clusters += int((plain[1:] != plain[:-1] + 1).sum())

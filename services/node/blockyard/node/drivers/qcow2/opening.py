@@ -48,10 +48,11 @@ async def open_image(context: DriverContext, options: Qcow2Options) -> Image:
     image = Image(context, options, cluster)
     if header.incompatible & hdr.CORRUPT and not context.read_only and not options.repair:
         raise ImageMarkedCorrupt(image.name)
-    for what, place in validate.header_places(header):
-        exact = place._replace(length=header.l1_size * 8) if what == "L1 table" else place
-        if what in ("L1 table", "refcount table"):
-            validate.check_inside(image.name, what, exact._replace(length=max(0, exact.length)), _whole(image))
+    l1_place = ByteRange(header.l1_table_offset, header.l1_size * 8)
+    table_place = ByteRange(header.refcount_table_offset, header.refcount_table_clusters * header.cluster_size)
+    if header.l1_size:
+        validate.check_inside(image.name, "L1 table", l1_place, image.file.size)
+    validate.check_inside(image.name, "refcount table", table_place, _whole(image))
     if header.l1_size:
         image.l1 = L1(tables.decode(await image.read(header.l1_table_offset, header.l1_size * 8)), image.ledger)
     else:
@@ -76,11 +77,24 @@ async def assemble(image: Image) -> None:
     image.space = Space(image, image.mapper)
     image.compressed = Compressed(image, image.space)
     read_only = image.context.read_only
-    image.guard = Guard.build([] if read_only else metadata_clusters(image))
+    image.guard = Guard.build([] if read_only else _inside(image, metadata_clusters(image)))
     end = image.guard.end
     if not read_only and not image.options.repair:
         end = max(end, await image.refcounts.end_of_use())
     image.allocator = Allocator(image, end, max(image.file.size, end << header.cluster_bits))
+
+
+def _inside(image: Image, groups: list[Clusters]) -> list[Clusters]:
+    """Metadata past the end of the file would put everything new behind it, at any distance: not believed."""
+    limit = image.geometry.clusters(image.file.size)
+    for clusters in groups:
+        outside = clusters[clusters >= limit]
+        if len(outside) and not image.options.repair:
+            offset = int(outside[0]) << image.geometry.cluster_bits
+            raise ImageCorrupt(
+                image.name, "a metadata table", f"in the file of {image.file.size} bytes", hex(offset)
+            )
+    return [clusters[clusters < limit] for clusters in groups]
 
 
 async def _recover(image: Image) -> None:

@@ -1,0 +1,413 @@
+"""Damaged, hostile and absurd qcow2 images: named errors, bounded work, and checks that count as QEMU counts."""
+
+import random
+import resource
+import struct
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from tests.support import peers
+from tests.support.ground import Ground
+from tests.support.qcow2_images import (
+    assert_clean,
+    created,
+    driver_of,
+    opened,
+    qemu_check,
+    qemu_content,
+    qemu_create,
+    qemu_write,
+)
+
+from blockyard.base.errors import BlockError, ImageCorrupt, ImageMarkedCorrupt, NodeReadOnly, UnsupportedFeature
+from blockyard.base.units import KIB, MIB
+from blockyard.node.formats.qcow2 import header as hdr
+from blockyard.node.interface.mapping import MapKind
+
+pytestmark = [pytest.mark.peer("qemu-img"), pytest.mark.peer("qemu-io")]
+
+COPIED = 1 << 63
+
+
+@pytest.fixture
+async def ground(tmp_path: Path) -> AsyncIterator[Ground]:
+    ground = Ground(tmp_path)
+    yield ground
+    await ground.leave()
+
+
+class Surgeon:
+    """Changes fields of an image file by their meaning."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.data = bytearray(path.read_bytes())
+        self.header = hdr.decode_fixed(self.data, "x")
+
+    def get(self, offset: int) -> int:
+        return int(struct.unpack_from(">Q", self.data, offset)[0])
+
+    def put(self, offset: int, value: int, form: str = ">Q") -> None:
+        struct.pack_into(form, self.data, offset, value)
+
+    @property
+    def l2(self) -> int:
+        """Where the first L2 table is."""
+        return self.get(self.header.l1_table_offset) & 0x00FFFFFFFFFFFE00
+
+    @property
+    def refcounts(self) -> int:
+        """Where the first refcount block is."""
+        return self.get(self.header.refcount_table_offset)
+
+    def save(self) -> None:
+        self.path.write_bytes(self.data)
+
+
+def image(place: Path, name: str = "disk", filled: str = "512k") -> Path:
+    path = place / name
+    qemu_create(path, MIB, "cluster_size=4k")
+    qemu_write(path, f"write -P 1 0 {filled}")
+    return path
+
+
+def leak(surgeon: Surgeon) -> None:
+    surgeon.put(surgeon.l2, 0)
+    surgeon.put(surgeon.l2 + 8, 0)
+
+
+def lost_refcounts(surgeon: Surgeon) -> None:
+    for cluster in (8, 9, 20):
+        surgeon.put(surgeon.refcounts + 2 * cluster, 0, ">H")
+
+
+def lost_refcount_block(surgeon: Surgeon) -> None:
+    surgeon.put(surgeon.header.refcount_table_offset, 0)
+
+
+def shared_cluster(surgeon: Surgeon) -> None:
+    surgeon.put(surgeon.l2, surgeon.get(surgeon.l2 + 8))
+
+
+def wrong_flags(surgeon: Surgeon) -> None:
+    for number in (3, 4, 5):
+        surgeon.put(surgeon.l2 + 8 * number, surgeon.get(surgeon.l2 + 8 * number) & ~COPIED)
+
+
+def wrong_l1_flag(surgeon: Surgeon) -> None:
+    surgeon.put(surgeon.header.l1_table_offset, surgeon.l2)
+
+
+def everything(surgeon: Surgeon) -> None:
+    for damage in (lost_refcounts, wrong_flags, leak):
+        damage(surgeon)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [leak, lost_refcounts, lost_refcount_block, shared_cluster, wrong_flags, wrong_l1_flag, everything],
+    ids=lambda damage: damage.__name__,
+)
+async def test_a_check_counts_as_qemu_does_and_a_repair_satisfies_it(
+    damage: Callable[[Surgeon], None], ground: Ground
+):
+    path = image(ground.root)
+    surgeon = Surgeon(path)
+    damage(surgeon)
+    surgeon.save()
+    content = qemu_content(path)
+    peer = qemu_check(path)
+    node = await opened(ground, "disk", repair=True)
+    report = await driver_of(node).check(False, False)
+    assert (report.corruptions, report.leaks) == (peer["corruptions"], peer["leaks"]), report.findings
+    assert report.findings
+    repaired = await driver_of(node).check(True, True)
+    assert (repaired.corruptions, repaired.leaks) == (0, 0), repaired.findings
+    await ground.close_all()
+    assert_clean(path)
+    assert qemu_content(path) == content
+    node = await opened(ground, "disk")
+    await node.write(0, b"z" * 300_000)
+    await ground.close_all()
+    assert_clean(path)
+
+
+async def test_repairing_leaks_alone_leaves_corruptions(ground: Ground):
+    path = image(ground.root)
+    surgeon = Surgeon(path)
+    everything(surgeon)
+    surgeon.save()
+    before = qemu_check(path)
+    node = await opened(ground, "disk", repair=True)
+    report = await driver_of(node).check(True, False)
+    assert report.leaks_fixed == before["leaks"]
+    await ground.close_all()
+    after = qemu_check(path)
+    assert (after["leaks"], after["corruptions"]) == (0, before["corruptions"])
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+async def test_figures_of_allocation_agree_with_qemu(compressed: bool, ground: Ground):
+    raw, path = ground.root / "raw", ground.root / "disk"
+    raw.write_bytes(b"".join(bytes([n % 251]) * 4096 if n % 3 else bytes(4096) for n in range(600)))
+    peers.run(
+        "qemu-img", "convert", *(["-c"] if compressed else []), "-O", "qcow2", "-o", "cluster_size=4k", raw, path
+    )
+    if not compressed:
+        qemu_write(path, "write -P 9 0 4k", "discard 64k 64k", "write -P 8 1m 8k")
+    peer = qemu_check(path)
+    report = await driver_of(await opened(ground, "disk", read_only=True)).check(False, False)
+    assert report.allocated_clusters == peer["allocated-clusters"]
+    assert report.compressed_clusters == peer["compressed-clusters"]
+    assert report.fragmented_clusters == peer["fragmented-clusters"]
+    assert report.total_clusters == peer["total-clusters"]
+    assert report.image_end_offset == peer["image-end-offset"]
+    assert (report.corruptions, report.leaks) == (0, 0)
+
+
+async def test_snapshots_and_valid_bitmaps_are_no_leaks(ground: Ground):
+    path = image(ground.root)
+    peers.run("qemu-img", "snapshot", "-c", "one", path)
+    qemu_write(path, "write -P 2 0 64k")
+    peers.run("qemu-img", "snapshot", "-c", "two", path)
+    peers.run("qemu-img", "bitmap", "--add", path, "bits")
+    report = await driver_of(await opened(ground, "disk", read_only=True)).check(False, False)
+    assert (report.corruptions, report.leaks) == (0, 0), report.findings
+
+
+async def test_a_snapshots_shared_tables_are_repaired_too(ground: Ground):
+    path = image(ground.root)
+    peers.run("qemu-img", "snapshot", "-c", "one", path)
+    qemu_write(path, "write -P 2 0 64k")
+    surgeon = Surgeon(path)
+    lost_refcounts(surgeon)
+    surgeon.save()
+    node = await opened(ground, "disk", repair=True)
+    await driver_of(node).check(True, True)
+    await ground.close_all()
+    assert_clean(path)
+
+
+# --- what must not be believed -----------------------------------------------------------------------------
+
+
+async def test_a_write_never_lands_on_metadata(ground: Ground):
+    """An L2 entry points to the refcount block, flagged as the guest's own."""
+    path = image(ground.root)
+    surgeon = Surgeon(path)
+    surgeon.put(surgeon.l2, surgeon.refcounts | COPIED)
+    surgeon.save()
+    node = await opened(ground, "disk")
+    events: list[str] = []
+    node.context.report = lambda kind, detail: events.append(kind)
+    before = Surgeon(path).data
+    with pytest.raises(ImageCorrupt, match="metadata"):
+        await node.write(0, b"boom" * 1024)
+    assert events == ["corrupted"]
+    with pytest.raises(NodeReadOnly):
+        await node.write(512 * KIB, b"more")
+    await ground.close_all()
+    after = Surgeon(path)
+    assert after.data[4096:] == before[4096:]
+    assert hdr.decode_fixed(after.data, "x").incompatible & hdr.CORRUPT
+    with pytest.raises(ImageMarkedCorrupt):
+        await opened(ground, "disk")
+    await ground.close_all()
+    assert len(await (await opened(ground, "disk", read_only=True)).content()) == MIB
+
+
+async def test_an_allocation_never_lands_on_metadata(ground: Ground):
+    """Refcounts claim that the L1 table is free."""
+    path = image(ground.root)
+    surgeon = Surgeon(path)
+    surgeon.put(surgeon.refcounts + 2 * (surgeon.header.l1_table_offset >> 12), 0, ">H")
+    surgeon.save()
+    node = await opened(ground, "disk")
+    with pytest.raises(ImageCorrupt, match="refcount of the metadata"):
+        await node.write(768 * KIB, b"boom" * 1024)
+
+
+async def test_an_l2_table_in_the_place_of_other_metadata_is_never_written(ground: Ground):
+    path = image(ground.root)
+    surgeon = Surgeon(path)
+    surgeon.put(surgeon.header.l1_table_offset, surgeon.header.refcount_table_offset | COPIED)
+    surgeon.save()
+    node = await opened(ground, "disk")
+    before = bytes(Surgeon(path).data[4096:])
+    with pytest.raises(ImageCorrupt, match="L2 table"):
+        await node.write(600 * KIB, b"boom" * 1024)
+    await ground.close_all()
+    assert Surgeon(path).data[4096:] == before
+
+
+async def test_an_unaligned_entry_is_named_when_it_is_read(ground: Ground):
+    path = image(ground.root)
+    surgeon = Surgeon(path)
+    surgeon.put(surgeon.l2 + 8, surgeon.get(surgeon.l2 + 8) + 512)
+    surgeon.save()
+    node = await opened(ground, "disk", read_only=True)
+    assert await node.content(0, 4096) == b"\1" * 4096
+    with pytest.raises(ImageCorrupt, match="L2 entry"):
+        await node.content(4096, 512)
+
+
+async def test_a_broken_compressed_cluster_is_named(ground: Ground):
+    await created(ground, "disk", MIB)
+    node = await opened(ground, "disk")
+    await driver_of(node).write_compressed(0, b"ab" * (64 * KIB))
+    await ground.close_all()
+    surgeon = Surgeon(ground.root / "disk")
+    place = surgeon.get(surgeon.l2) & ((1 << 54) - 1)
+    surgeon.data[place : place + 64] = b"\xff" * 64
+    surgeon.save()
+    with pytest.raises(ImageCorrupt, match="compressed cluster"):
+        await (await opened(ground, "disk", read_only=True)).content(0, 10)
+
+
+@pytest.mark.parametrize("keep", [0, 3, 71, 72, 103, 200, 4096, 8192, 3 * 4096, 3 * 4096 + 7])
+async def test_a_truncated_image_is_refused_by_name(keep: int, ground: Ground):
+    path = image(ground.root)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(BlockError) as refusal:
+        await opened(ground, "disk", read_only=True)
+    assert refusal.value.reason in ("IMAGE_CORRUPT", "FORMAT_MISMATCH")
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_random_damage_gives_named_errors_or_answers(seed: int, ground: Ground):
+    """Flipped bytes in any metadata: no other exception, no endless work."""
+    original = image(ground.root).read_bytes()
+    numbers = random.Random(seed)
+    surgeon = Surgeon(ground.root / "disk")
+    regions = ((0, 512), (surgeon.header.l1_table_offset, 64), (surgeon.l2, 4096), (surgeon.refcounts, 512))
+    for _ in range(60):
+        data = bytearray(original)
+        for _ in range(numbers.choice((1, 1, 3, 20))):
+            start, length = numbers.choice(regions)
+            data[start + numbers.randrange(length)] = numbers.choice((0, 0xFF, numbers.randrange(256)))
+        (ground.root / "disk").write_bytes(data)
+        await _use(ground, numbers)
+        await ground.close_all()
+
+
+async def _use(ground: Ground, numbers: random.Random) -> None:
+    started = time.monotonic()
+    try:
+        node = await opened(ground, "disk")
+        size = min(node.size, 4 * MIB)
+        for _ in range(4):
+            await node.content(numbers.randrange(max(1, size)), 1)
+        if size >= 4096:
+            await node.write(numbers.randrange(size - 4095), b"w" * 4096)
+            await node.discard(0, size)
+            await node.flush()
+        await driver_of(node).check(False, False)
+    except BlockError:
+        pass
+    assert time.monotonic() - started < 20
+
+
+def absurd(path: Path) -> None:
+    """22 MiB that claim 1 EiB: an empty image of the largest kind QEMU makes."""
+    qemu_create(path, 1 << 60, "cluster_size=2M")
+
+
+async def test_an_image_that_claims_an_exbibyte_opens_fast_and_maps_in_pages(ground: Ground):
+    absurd(ground.root / "disk")
+    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.monotonic()
+    node = await opened(ground, "disk")
+    assert node.size == 1 << 60
+    position = pages = 0
+    while position < node.size:
+        mapping = await node.map(position, node.size - position)
+        assert mapping.kind is MapKind.BACKING
+        position += mapping.length
+        pages += 1
+    assert pages < 100
+    await node.write((1 << 60) - 4096, b"z" * 4096)
+    assert await node.content((1 << 60) - 4096, 4096) == b"z" * 4096
+    await node.flush()
+    assert time.monotonic() - started < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - usage < 200 * KIB
+
+
+async def test_a_million_l1_entries_with_one_table_are_checked_in_bounded_time(ground: Ground):
+    path = ground.root / "disk"
+    absurd(path)
+    qemu_write(path, "write -P 1 0 2M")
+    with path.open("r+b") as file:
+        surgeon = hdr.decode_fixed(file.read(512), "x")
+        file.seek(surgeon.l1_table_offset)
+        entry = file.read(8)
+        file.seek(surgeon.l1_table_offset)
+        file.write(entry * surgeon.l1_size)
+    started = time.monotonic()
+    node = await opened(ground, "disk", read_only=True)
+    report = await driver_of(node).check(False, False)
+    assert report.corruptions > 0
+    assert time.monotonic() - started < 10
+    mapping = await node.map(0, node.size)
+    assert mapping.length > 0
+
+
+# --- features ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [("extended_l2=on,cluster_size=64k", "extended L2 entries"), ("data_file=payload", "external data file")],
+)
+async def test_images_with_features_that_we_lack_are_refused_by_name(options: str, name: str, ground: Ground):
+    peers.run("qemu-img", "create", "-q", "-f", "qcow2", "-o", options, ground.root / "disk", "1M")
+    with pytest.raises(UnsupportedFeature, match=name):
+        await opened(ground, "disk", read_only=True)
+
+
+async def test_an_encrypted_image_is_refused_by_name(ground: Ground):
+    peers.run(
+        "qemu-img", "create", "-q", "-f", "qcow2", "--object", "secret,id=s,data=x",
+        "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", ground.root / "disk", "1M",
+    )  # fmt: skip
+    with pytest.raises(UnsupportedFeature, match="LUKS encryption"):
+        await opened(ground, "disk", read_only=True)
+
+
+async def test_the_first_write_and_no_earlier_takes_the_word_of_stale_bitmaps_back(ground: Ground):
+    path = image(ground.root)
+    peers.run("qemu-img", "bitmap", "--add", path, "bits")
+    before = hdr.decode(path.read_bytes()[:4096], "x")
+    assert before.header.autoclear == hdr.AUTOCLEAR_BITMAPS
+    node = await opened(ground, "disk")
+    await node.content()
+    await ground.close_all()
+    assert hdr.decode(path.read_bytes()[:4096], "x") == before
+    node = await opened(ground, "disk")
+    await node.write(0, b"x" * 512)
+    assert hdr.decode_fixed(path.read_bytes()[:512], "x").autoclear == 0
+    await ground.close_all()
+    assert hdr.decode(path.read_bytes()[:4096], "x").extensions == before.extensions
+    assert qemu_check(path)["corruptions"] == 0
+
+
+async def test_unknown_extensions_and_autoclear_bits_survive_or_go_as_the_spec_says(ground: Ground):
+    path = image(ground.root)
+    surgeon = Surgeon(path)
+    cluster = hdr.decode(surgeon.data[:4096], "x")
+    strange = hdr.ext.Extension(0x12345678, b"keep me")
+    cluster = hdr.HeaderCluster(cluster.header, (strange, *cluster.extensions)).with_header(autoclear=1 << 50)
+    data = hdr.encode(cluster)
+    surgeon.data[: len(data)] = data
+    surgeon.save()
+    node = await opened(ground, "disk")
+    await node.write(0, b"x")
+    from blockyard.node.interface.driver import BackingReference
+
+    await driver_of(node).change_backing(BackingReference("elsewhere", "raw"))
+    await ground.close_all()
+    found = hdr.decode(path.read_bytes()[:4096], "x")
+    assert found.header.autoclear == 0
+    assert strange in found.extensions
+    assert found.backing_name == b"elsewhere"
