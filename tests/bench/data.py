@@ -1,7 +1,7 @@
 """What the API's byte streams reach beside a bare grpc.aio echo of the same messages, on the same machine.
 
-Each case is a coroutine that takes a folder to work in and returns figures by name; a harness runs them. Servers are
-processes of their own, so that client and server have a core each.
+Each case is a coroutine that takes a folder to work in and returns figures by name; a harness runs them. Servers
+are processes of their own, so that client and server have a core each.
 
     python -m tests.bench.data            prints all cases
 """
@@ -38,18 +38,18 @@ Figures = dict[str, float]
 class Bare(data_pb2_grpc.DataServiceServicer):
     """The same messages with nothing behind them."""
 
-    async def Read(self, request: Any, context: Any) -> AsyncIterator[Any]:
+    async def Read(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         content = bytes(CHUNK)
         for offset in range(0, TOTAL, CHUNK):
             yield data_pb2.ReadResponse(offset_bytes=offset, data=content)
 
-    async def Write(self, requests: Any, context: Any) -> Any:
+    async def Write(self, requests: Any, context: Any) -> Any:  # noqa: N802
         written = 0
         async for request in requests:
             written += len(request.data)
         return data_pb2.WriteResponse(written_bytes=written)
 
-    async def IoSession(self, requests: Any, context: Any) -> AsyncIterator[Any]:
+    async def IoSession(self, requests: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         content = bytes(SMALL)
         async for message in requests:
             if message.WhichOneof("message") == "open":

@@ -107,7 +107,7 @@ class RawOptions(_message.Message):
     def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ..., offset: _Optional[int] = ..., size: _Optional[int] = ...) -> None: ...
 
 class Qcow2Options(_message.Message):
-    __slots__ = ("file", "backing", "lazy_refcounts", "l2_cache_size", "refcount_cache_size", "pass_discard_request", "overlap_check")
+    __slots__ = ("file", "backing", "lazy_refcounts", "l2_cache_size", "refcount_cache_size", "pass_discard_request", "overlap_check", "pass_discard_snapshot", "pass_discard_other", "cache_size", "l2_cache_entry_size", "repair")
     FILE_FIELD_NUMBER: _ClassVar[int]
     BACKING_FIELD_NUMBER: _ClassVar[int]
     LAZY_REFCOUNTS_FIELD_NUMBER: _ClassVar[int]
@@ -115,6 +115,11 @@ class Qcow2Options(_message.Message):
     REFCOUNT_CACHE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PASS_DISCARD_REQUEST_FIELD_NUMBER: _ClassVar[int]
     OVERLAP_CHECK_FIELD_NUMBER: _ClassVar[int]
+    PASS_DISCARD_SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    PASS_DISCARD_OTHER_FIELD_NUMBER: _ClassVar[int]
+    CACHE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    L2_CACHE_ENTRY_SIZE_FIELD_NUMBER: _ClassVar[int]
+    REPAIR_FIELD_NUMBER: _ClassVar[int]
     file: NodeReference
     backing: NodeReference
     lazy_refcounts: bool
@@ -122,17 +127,20 @@ class Qcow2Options(_message.Message):
     refcount_cache_size: int
     pass_discard_request: bool
     overlap_check: str
-    def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ..., backing: _Optional[_Union[NodeReference, _Mapping]] = ..., lazy_refcounts: _Optional[bool] = ..., l2_cache_size: _Optional[int] = ..., refcount_cache_size: _Optional[int] = ..., pass_discard_request: _Optional[bool] = ..., overlap_check: _Optional[str] = ...) -> None: ...
+    pass_discard_snapshot: bool
+    pass_discard_other: bool
+    cache_size: int
+    l2_cache_entry_size: int
+    repair: bool
+    def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ..., backing: _Optional[_Union[NodeReference, _Mapping]] = ..., lazy_refcounts: _Optional[bool] = ..., l2_cache_size: _Optional[int] = ..., refcount_cache_size: _Optional[int] = ..., pass_discard_request: _Optional[bool] = ..., overlap_check: _Optional[str] = ..., pass_discard_snapshot: _Optional[bool] = ..., pass_discard_other: _Optional[bool] = ..., cache_size: _Optional[int] = ..., l2_cache_entry_size: _Optional[int] = ..., repair: _Optional[bool] = ...) -> None: ...
 
 class CopyBeforeWriteOptions(_message.Message):
-    __slots__ = ("file", "target", "on_cbw_error")
+    __slots__ = ("file", "target")
     FILE_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
-    ON_CBW_ERROR_FIELD_NUMBER: _ClassVar[int]
     file: NodeReference
     target: NodeReference
-    on_cbw_error: OnCbwError
-    def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ..., target: _Optional[_Union[NodeReference, _Mapping]] = ..., on_cbw_error: _Optional[_Union[OnCbwError, str]] = ...) -> None: ...
+    def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ..., target: _Optional[_Union[NodeReference, _Mapping]] = ...) -> None: ...
 
 class MirrorTopOptions(_message.Message):
     __slots__ = ("file", "target")

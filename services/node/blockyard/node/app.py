@@ -1,6 +1,6 @@
 """The node service put together: the only place that builds its objects. No logic of its own.
 
-Stopping is the reverse of starting: calls end, exports go, sessions and drains let go, every node is closed (what
+Stopping is the reverse of starting: calls end, drains and copy sessions let go, exports go, every node is closed (what
 fails is logged and the rest still closes), then threads and descriptors.
 """
 
@@ -13,6 +13,7 @@ from importlib import metadata
 from typing import Final
 
 from blockyard.base.clock import Clock, SystemClock
+from blockyard.base.errors import BlockError
 from blockyard.node.config import NodeConfig
 from blockyard.node.copying.sessions import CopySessions
 from blockyard.node.core.pool import FairPool
@@ -73,6 +74,7 @@ async def serving(
         graph = await _graph(stack, config, clock)
         exports = await _exports(stack, config, graph, clock)
         copies = CopySessions(graph)
+        stack.push_async_callback(_abandon, copies)
         leases = DrainLeases(graph)
         stack.callback(leases.close)
         services = _services(config, telemetry, graph, exports, copies, leases)
@@ -170,6 +172,13 @@ async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
+
+
+async def _abandon(copies: CopySessions) -> None:
+    try:
+        await copies.abandon_all()
+    except BlockError as problem:
+        _log.error("a copy session was not taken down cleanly", extra={"problem": problem})
 
 
 async def _close(graph: Graph) -> None:

@@ -25,7 +25,7 @@ MAX_NESTING: Final = 64
 EXECUTOR: Final = "main"
 """The only executor there is: the service's event loop."""
 
-_CREATE_NAMES: Final = {"cluster_size_bytes": "cluster_size", "backing_format": "backing_fmt"}
+CREATE_NAMES: Final = {"cluster_size_bytes": "cluster_size", "backing_format": "backing_fmt"}
 """Fields of create messages that say their unit or a whole word where the drivers use QEMU's names."""
 _REFERENCE: Final = drivers_pb2.NodeReference.DESCRIPTOR
 
@@ -121,7 +121,7 @@ def image_order(message: node_pb2.CreateImageRequest) -> ImageOrder:
     else:
         driver = arm
         options, _ = _typed(getattr(message, arm))
-    options = {_CREATE_NAMES.get(name, name): value for name, value in options.items()}
+    options = {CREATE_NAMES.get(name, name): value for name, value in options.items()}
     return ImageOrder(message.filename, driver, message.size_bytes, options, message.overwrite)
 
 
