@@ -1,7 +1,7 @@
 """The node service put together: the only place that builds its objects. No logic of its own.
 
-Stopping is the reverse of starting: calls end, drains and copy sessions let go, exports go, every node is closed (what
-fails is logged and the rest still closes), then threads and descriptors.
+Stopping is the reverse of starting: calls end, drains and copy sessions let go, exports go, every node is closed
+(what fails is logged and the rest still closes), then threads and descriptors.
 """
 
 import asyncio
