@@ -34,7 +34,7 @@ protos: $(STAMP) ## Generate protos/python from protos/blockyard.
 	$(BIN)/python protos/generate.py
 
 docs: $(STAMP) ## Print the pages that are made from the code (errors, drivers, job states, limits).
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 
 bench: $(STAMP) ## Measure beside the peers (CASE=name for one); writes bench.json.
 	$(BIN)/python -m tests.bench $(if $(CASE),--case '$(CASE)')

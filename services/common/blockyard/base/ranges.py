@@ -45,17 +45,20 @@ class ByteRange(NamedTuple):
 
 
 def align_down(value: int, alignment: int) -> int:
-    """`alignment` need not be a power of two."""
+    """The largest multiple that is not above; `alignment` need not be a power of two."""
     return value - value % alignment
 
 
 def align_up(value: int, alignment: int) -> int:
+    """The smallest multiple that is not below."""
     return -(-value // alignment) * alignment
 
 
 def is_aligned(value: int, alignment: int) -> bool:
+    """Whether it is a multiple."""
     return value % alignment == 0
 
 
 def is_power_of_two(value: int) -> bool:
+    """Whether it is 1, 2, 4 ...; zero and negative numbers are not."""
     return value > 0 and value & (value - 1) == 0
