@@ -188,7 +188,7 @@ class Transmission:
         data, view, position, end = inbox.data, inbox.view, inbox.start, inbox.end
         write_now, size, unpack = self._source.write_now, self._source.size, nbd.REQUEST.unpack_from
         always = self._commands.write_flags
-        filled, left = self._filled, self._left
+        filled, left, written = self._filled, self._left, 0
         deferred: Request | None = None
         while left and end - position >= _HEADER:
             magic, flags, kind, cookie, offset, length = unpack(data, position)
@@ -214,9 +214,10 @@ class Transmission:
             else:
                 _simple_into(arena, filled, nbd.SIMPLE_REPLY_MAGIC, 0, cookie)
                 filled += nbd.SIMPLE_REPLY.size
-                self.figures.bytes_written += length
+                written += length
             position = stop
             left -= 1
+        self.figures.bytes_written += written
         inbox.start, self._filled, self._left = position, filled, left
         return self._defer_write(deferred) if deferred else Turn.WAIT if end - position < _HEADER else None
 
