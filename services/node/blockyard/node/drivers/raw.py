@@ -39,6 +39,7 @@ class RawDriver(FormatDriver):
     """Plain bytes."""
 
     name = "raw"
+    transparent = True
     Options = RawOptions
     CreateOptions: ClassVar[type[RawCreateOptions]] = RawCreateOptions
     children = (ChildSlot("file", Role.FILE),)
