@@ -125,13 +125,19 @@ class Account:
         self.keep_intervals(interval_lengths_ns)
 
     def record(self, operation: int, length: int, elapsed_ns: int) -> None:
-        """A request ended well. About 0.35 us."""
+        """A request ended well just now."""
+        now_ns = self._now_ns()
+        self.ended(operation, length, now_ns - elapsed_ns, now_ns)
+
+    def ended(self, operation: int, length: int, started_ns: int, now_ns: int) -> None:
+        """As `record`, for callers who have just read the clock. About 0.3 us."""
+        elapsed_ns = now_ns - started_ns
         account = self.operations[operation]
         account.operations += 1
         account.transferred_bytes += length
         account.total_time_ns += elapsed_ns
         account.latency.counts[bisect_right(EDGES_NS, elapsed_ns)] += 1
-        self.last_ended_ns = now_ns = self._now_ns()
+        self.last_ended_ns = now_ns
         if self._intervals:
             for interval in self._intervals[operation]:
                 interval.record(elapsed_ns, now_ns)

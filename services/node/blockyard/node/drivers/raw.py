@@ -4,7 +4,7 @@ It has no metadata, so every look-up is an addition and nothing is ever allocate
 to the end of the child and follows it when the child grows.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, NoReturn, Self
 
 from blockyard.base.errors import InvalidArgument, NoSpace, OperationUnsupported
@@ -43,6 +43,7 @@ class RawDriver(FormatDriver):
     Options = RawOptions
     CreateOptions: ClassVar[type[RawCreateOptions]] = RawCreateOptions
     children = (ChildSlot("file", Role.FILE),)
+    transparent = True
 
     def __init__(self, options: RawOptions, context: DriverContext) -> None:
         self._node_name = context.node_name
@@ -91,7 +92,10 @@ class RawDriver(FormatDriver):
 
     @property
     def limits(self) -> Limits:  # type: ignore[override]
-        return replace(self._child.limits)
+        return self._child.limits
+
+    def straight(self) -> tuple[Child, int] | None:
+        return None if self._fixed_size is not None else (self._child, self._offset)
 
     def lookup(self, offset: int, length: int) -> Mapping:
         if self._fixed_size is not None and offset + length > self._fixed_size:

@@ -18,7 +18,7 @@ from blockyard.node.graph import requests
 from blockyard.node.graph.bitmaps import Bitmap
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.tracking import Tracker
-from blockyard.node.interface.child import Buffer
+from blockyard.node.interface.child import Buffer, Child
 from blockyard.node.interface.driver import Driver, FilterDriver, FormatDriver, ProtocolDriver
 from blockyard.node.interface.flags import DiscardMode
 from blockyard.node.interface.mapping import Mapping
@@ -73,6 +73,8 @@ class Node:
     now_ns: Callable[[], int] = field(init=False)
     lookup: Callable[[int, int], Mapping | None] = field(init=False)
     """Of a format driver."""
+    straight: tuple[Child, int] | None = field(init=False)
+    """Of a format driver that is its child's bytes at a constant distance."""
     driver_read_now: Callable[[int, memoryview], bool] = field(init=False)
     """Of a protocol or filter driver."""
     driver_write_now: Callable[[int, Buffer, int], bool] = field(init=False)
@@ -92,8 +94,10 @@ class Node:
         driver = self.driver
         self.is_format = isinstance(driver, FormatDriver)
         self.is_filter = isinstance(driver, FilterDriver)
+        self.straight = None
         if isinstance(driver, FormatDriver):
             self.lookup = driver.lookup
+            self.straight = driver.straight()
         elif isinstance(driver, ProtocolDriver | FilterDriver):
             self.driver_read_now, self.driver_write_now = driver.read_now, driver.write_now
         limits = driver.limits

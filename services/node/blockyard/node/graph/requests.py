@@ -47,6 +47,8 @@ DATA, ZERO, BACKING = MapKind.DATA, MapKind.ZERO, MapKind.BACKING
 
 def inline_path(node: "Node") -> "tuple[ReadNow, WriteNow]":
     """The inline forms for this kind of driver."""
+    if node.straight is not None:
+        return _read_now_straight, _write_now_straight
     if node.is_format:
         return _read_now_format, _write_now_format
     return _read_now_driver, _write_now_driver
@@ -63,7 +65,7 @@ def _read_now_driver(node: "Node", offset: int, into: memoryview) -> bool:
     start_ns = node.now_ns()
     if not node.driver_read_now(offset, into):
         return False
-    node.account.record(READ, length, node.now_ns() - start_ns)
+    node.account.ended(READ, length, start_ns, node.now_ns())
     return True
 
 
@@ -81,7 +83,35 @@ def _write_now_driver(node: "Node", offset: int, data: Buffer, flags: int) -> bo
     if not node.driver_write_now(offset, data, flags):
         return False
     _written(node, offset, length, flags)
-    node.account.record(WRITE, length, node.now_ns() - start_ns)
+    node.account.ended(WRITE, length, start_ns, node.now_ns())
+    return True
+
+
+def _read_now_straight(node: "Node", offset: int, into: memoryview) -> bool:
+    """For a format that is its child's bytes at a constant distance (raw): no look-up at all."""
+    length = len(into)
+    if node.tracker.serialising and node.tracker.blocks(offset, length):
+        return False
+    start_ns = node.now_ns()
+    child, distance = node.straight  # type: ignore[misc]
+    if not child.read_now(offset + distance, into):
+        return False
+    node.account.ended(READ, length, start_ns, node.now_ns())
+    return True
+
+
+def _write_now_straight(node: "Node", offset: int, data: Buffer, flags: int) -> bool:
+    length = len(data)
+    if node.read_only:
+        raise NodeReadOnly(node.name)
+    if flags & FUA or (node.tracker.serialising and node.tracker.blocks(offset, length)):
+        return False
+    start_ns = node.now_ns()
+    child, distance = node.straight  # type: ignore[misc]
+    if not child.write_now(offset + distance, data, flags):
+        return False
+    _written(node, offset, length, flags)
+    node.account.ended(WRITE, length, start_ns, node.now_ns())
     return True
 
 
@@ -106,7 +136,7 @@ def _read_now_format(node: "Node", offset: int, into: memoryview) -> bool:
         elif kind is not BACKING or not _read_backing_now(node, offset + position, part):
             return False
         position += mapping.length
-    node.account.record(READ, length, node.now_ns() - start_ns)
+    node.account.ended(READ, length, start_ns, node.now_ns())
     return True
 
 
@@ -134,7 +164,7 @@ def _write_now_format(node: "Node", offset: int, data: Buffer, flags: int) -> bo
     if not mapping.child.write_now(mapping.offset, data, flags):  # type: ignore[union-attr]
         return False
     _written(node, offset, length, flags)
-    node.account.record(WRITE, length, node.now_ns() - start_ns)
+    node.account.ended(WRITE, length, start_ns, node.now_ns())
     return True
 
 
@@ -172,7 +202,7 @@ async def _read(node: "Node", offset: int, into: memoryview) -> None:
         raise
     finally:
         node.tracker.end(request)
-    node.account.record(READ, len(into), node.now_ns() - start_ns)
+    node.account.ended(READ, len(into), start_ns, node.now_ns())
 
 
 # --- writes --------------------------------------------------------------------------------------------
@@ -210,7 +240,7 @@ async def _write(node: "Node", offset: int, payload: Payload, flags: int) -> Non
         node.tracker.end(request)
     if flags & FUA and node.is_format:
         await flush(node)
-    node.account.record(WRITE, length, node.now_ns() - start_ns)
+    node.account.ended(WRITE, length, start_ns, node.now_ns())
 
 
 async def populate(node: "Node", offset: int, length: int, fetch: Fetch | None = None) -> int:
@@ -230,7 +260,7 @@ async def populate(node: "Node", offset: int, length: int, fetch: Fetch | None =
         raise
     finally:
         node.tracker.end(request)
-    node.account.record(COPY, written, node.now_ns() - start_ns)
+    node.account.ended(COPY, written, start_ns, node.now_ns())
     return written
 
 
@@ -248,7 +278,7 @@ async def copied_by_kernel(node: "Node", offset: int, length: int, copy: "Callab
     finally:
         _written(node, offset, length, 0)
         node.tracker.end(request)
-    node.account.record(WRITE, length, node.now_ns() - start_ns)
+    node.account.ended(WRITE, length, start_ns, node.now_ns())
 
 
 def _check_still_inside(node: "Node", offset: int, length: int) -> None:
@@ -288,7 +318,7 @@ async def _zero(node: "Node", offset: int, length: int, flags: int) -> None:
         node.tracker.end(request)
     if flags & FUA and node.is_format:
         await flush(node)
-    node.account.record(WRITE_ZEROES, length, node.now_ns() - start_ns)
+    node.account.ended(WRITE_ZEROES, length, start_ns, node.now_ns())
 
 
 async def _zero_split(node: "Node", request: TrackedRequest, offset: int, length: int, flags: int) -> None:
@@ -357,7 +387,7 @@ async def discard(node: "Node", offset: int, length: int) -> None:
     finally:
         _written(node, offset, length, 0)
         node.tracker.end(request)
-    node.account.record(DISCARD, length, node.now_ns() - start_ns)
+    node.account.ended(DISCARD, length, start_ns, node.now_ns())
 
 
 async def flush(node: "Node") -> bool:
@@ -383,7 +413,7 @@ async def flush(node: "Node") -> bool:
         raise
     finally:
         node.tracker.end(request)
-    node.account.record(FLUSH, 0, node.now_ns() - start_ns)
+    node.account.ended(FLUSH, 0, start_ns, node.now_ns())
     return True
 
 

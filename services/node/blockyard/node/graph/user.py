@@ -84,7 +84,7 @@ class User(Edge):
 
     async def flush_to_os(self) -> None:
         """Cached metadata of the node's driver goes to the file below, which is not asked to flush."""
-        await (await self._entered()).driver.flush_to_os()
+        await (await self.entered()).driver.flush_to_os()
 
     async def truncate(
         self, size: int, preallocation: Preallocation = Preallocation.OFF, exact: bool = True

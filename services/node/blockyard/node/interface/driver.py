@@ -169,6 +169,13 @@ class FormatDriver(Driver):
     transparent: ClassVar[bool] = False
     """Its DATA may be holes of the child below (raw): block status asks there too."""
 
+    def straight(self) -> tuple[Child, int] | None:
+        """A child and a distance, if every byte at `x` is, always and writably, that child's at `x + distance`.
+
+        The request path then asks no look-up; a driver whose window has an end of its own answers None.
+        """
+        return None
+
     @abstractmethod
     def lookup(self, offset: int, length: int) -> Mapping | None:
         """The mapping if the metadata is in memory, else None. Never blocks. `offset` lies inside `size`."""
