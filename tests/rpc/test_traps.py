@@ -1,7 +1,10 @@
 """What grpc.aio does wrong or surprisingly, and that our stack makes it good."""
 
+import gc
+from pathlib import Path
+
 import pytest
-from tests.support.echo import text
+from tests.support.echo import NAME, text
 from tests.support.eventually import eventually
 
 from blockyard.base.errors import CallCancelled, InternalError, NodeInUse, NotImplementedYet
@@ -122,3 +125,35 @@ async def test_a_write_after_the_server_ended_the_call_tells_why(served) -> None
     with pytest.raises(NodeInUse):
         while True:
             await call.write(text("more"))
+
+
+async def test_a_cancellation_that_a_handler_swallows_still_ends_the_call_as_cancelled(served) -> None:
+    call = served.stub.unary(text("swallow"))
+    await served.echo.arrived.wait()
+    call.cancel()
+    accounts = served.running.services[0].telemetry.served.ended
+    await eventually(
+        lambda: served.echo.seen == ["swallowed"] and not served.running.admission.slots["control"].running
+    )
+    assert set(accounts) == {(f"{NAME}/Unary", "CANCELLED")}
+
+
+async def test_storms_of_cancelled_streams_leave_no_memory_behind(served) -> None:
+    async def storm(calls: int) -> None:
+        for _ in range(calls):
+            call = served.stub.replies(text("one wait"))
+            await call.read()
+            call.cancel()
+        await eventually(lambda: not served.running.admission.slots["data"].running)
+
+    await storm(500)
+    before = resident_kib()
+    await storm(1500)
+    # A leaked operation batch was measured at several KiB a call by those who found the leak.
+    assert resident_kib() - before < 3 * 1024
+
+
+def resident_kib() -> int:
+    gc.collect()
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])

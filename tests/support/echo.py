@@ -68,6 +68,12 @@ class Echo:
         if word == "wait":
             self.arrived.set()
             await self.gate.wait()
+        elif word == "swallow":
+            self.arrived.set()
+            try:
+                await self.gate.wait()
+            except asyncio.CancelledError:
+                self.seen.append("swallowed")
         elif word == "block error":
             raise NodeInUse("top", "close", "export 'x'")
         elif word == "bug":

@@ -209,26 +209,27 @@ class _Answering:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            return
-        if isinstance(error, BlockError):
-            await self._send(error)
-        elif isinstance(error, asyncio.CancelledError):
-            await self._cancelled()
-        elif isinstance(error, ClientGone):
-            # The task's cancellation may be on its way; raising it ourselves ends the call the same way.
-            raise asyncio.CancelledError from error
-
-    async def _cancelled(self) -> None:
         task = asyncio.current_task()
         assert task is not None
+        if task.cancelling():
+            await self._end_of_cancelled(task, error)
+        elif isinstance(error, BlockError):
+            await self._send(error)
+        elif isinstance(error, asyncio.CancelledError):
+            await self._send(CallCancelled(self._method.name, "the service gave the work up"))
+        elif isinstance(error, ClientGone):
+            # The task's cancellation is on its way; raising it ourselves ends the call the same way.
+            raise asyncio.CancelledError from error
+
+    async def _end_of_cancelled(self, task: asyncio.Task[object], error: BaseException | None) -> None:
         stopping = self._method.admission.stopping
         if task in stopping:
             stopping.discard(task)
             task.uncancel()
-            await self._send(ShuttingDown(service_of(self._method.path)))
-        elif not task.cancelling():
-            await self._send(CallCancelled(self._method.name, "the service gave the work up"))
+            if error is not None:
+                await self._send(ShuttingDown(service_of(self._method.path)))
+        elif not isinstance(error, asyncio.CancelledError):
+            raise asyncio.CancelledError from error
 
     async def _send(self, error: BlockError) -> None:
         status = rpc_status.to_status(to_status(error, error.trace_id))
@@ -326,7 +327,8 @@ def _system_slots(method: Method) -> object:
 def _code_of(error: BaseException | None) -> str:
     """The code of a call whose handler said nothing about it."""
     if error is None:
-        return "OK"
+        task = asyncio.current_task()
+        return Code.CANCELLED if task is not None and task.cancelling() else "OK"
     if isinstance(error, BlockError):
         return error.canonical()
     return Code.CANCELLED if isinstance(error, (asyncio.CancelledError, ClientGone)) else "UNKNOWN"
