@@ -11,7 +11,6 @@ from tests.support import peers
 from tests.support.contract import DriverContract, descriptors
 from tests.support.ground import DriverChild, Ground
 
-from blockyard.base.clock import VirtualClock
 from blockyard.base.errors import (
     BlockError,
     FileBusy,
@@ -24,7 +23,8 @@ from blockyard.base.errors import (
 )
 from blockyard.base.units import KIB, MIB
 from blockyard.node.drivers.file import driver as file_driver
-from blockyard.node.drivers.file import syscalls
+from blockyard.node.drivers.file import inline, syscalls
+from blockyard.node.drivers.file.inline import InlineWrites
 from blockyard.node.interface.driver import Copies
 from blockyard.node.interface.flags import FUA, MAY_UNMAP, DiscardMode, Preallocation
 from blockyard.node.interface.mapping import MapKind
@@ -85,23 +85,25 @@ async def test_large_and_durable_writes_are_left_to_the_pool(ground: Ground):
     assert not node.write_now(0, b"x", FUA)
 
 
-async def test_a_slow_inline_write_sends_writes_to_the_pool_for_a_while(ground: Ground):
-    class Slow(VirtualClock):
-        """Every look at the clock takes 3 ms."""
+def test_a_write_that_slept_sends_writes_to_the_pool_for_a_while():
+    writes = InlineWrites(allowed=True)
+    writes.was_slow(6_000_000, None)
+    assert writes.from_ns <= 6_000_000 and writes.watching(7_000_000)
+    writes.was_slow(20_000_000, 1)
+    assert writes.from_ns == 20_000_000 + inline.PAUSE_NS
 
-        def monotonic_ns(self) -> int:
-            self._now_ns += 3_000_000
-            return self._now_ns
 
-    ground.clock = clock = Slow()
-    node = await disk(ground)
-    node.driver._now_ns = iter([0, 6_000_000, 6_000_000]).__next__
-    assert node.write_now(0, b"slow")
-    node.driver._now_ns = clock.monotonic_ns
-    clock._now_ns = 6_000_000 + file_driver.PAUSE_NS - 10_000_000
-    assert not node.write_now(0, b"x")
-    clock._now_ns = 6_000_000 + file_driver.PAUSE_NS
-    assert node.write_now(0, b"x")
+def test_a_write_that_was_only_preempted_stays_inline():
+    writes = InlineWrites(allowed=True)
+    writes.was_slow(6_000_000, None)
+    writes.was_slow(20_000_000, 0)
+    assert writes.from_ns <= 20_000_000
+
+
+def test_suspicion_ends_when_no_write_is_slow():
+    writes = InlineWrites(allowed=True)
+    writes.was_slow(6_000_000, None)
+    assert not writes.watching(6_000_000 + inline.SUSPICION_NS)
 
 
 async def test_a_kernel_without_nonblocking_reads_is_asked_once(ground: Ground, monkeypatch: pytest.MonkeyPatch):

@@ -33,6 +33,7 @@ from blockyard.base.errors import (
 )
 from blockyard.base.units import MIB
 from blockyard.node.drivers.file import creating, locks, syscalls
+from blockyard.node.drivers.file.inline import SLOW_NS, InlineWrites
 from blockyard.node.interface.child import Buffer
 from blockyard.node.interface.driver import DriverContext, NodeInfo, ProtocolDriver
 from blockyard.node.interface.flags import FUA, MAY_UNMAP, DiscardMode, Preallocation
@@ -41,10 +42,6 @@ from blockyard.node.interface.mapping import MapKind, Mapping
 
 INLINE_WRITE_LIMIT: Final = 1 * MIB
 """Larger writes copy for 100 us and more, which other clients should not wait for."""
-SLOW_WRITE_NS: Final = 5_000_000
-PAUSE_NS: Final = 100_000_000
-"""Half of what the kernel's dirty throttling sleeps at most in one go (MAX_PAUSE, mm/page-writeback.c)."""
-_NEVER_NS: Final = 1 << 63
 
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LOCKING: Final = ("", "auto", "on", "off")
@@ -75,7 +72,7 @@ class FileDriver(ProtocolDriver):
         self._now_ns = context.clock.monotonic_ns
         self._is_device = stat.S_ISBLK(os.fstat(descriptor).st_mode)
         self._inline_reads = not context.direct
-        self._inline_writes_from_ns = _NEVER_NS if context.direct or context.read_only else 0
+        self._inline_writes = InlineWrites(not context.direct and not context.read_only)
         self._punches = context.discard is DiscardMode.UNMAP
         self._zeroes = True
         self._finds_holes = True
@@ -143,16 +140,18 @@ class FileDriver(ProtocolDriver):
         if flags & FUA or length > INLINE_WRITE_LIMIT:
             return False
         started_ns = self._now_ns()
-        if started_ns < self._inline_writes_from_ns:
+        inline = self._inline_writes
+        if started_ns < inline.from_ns:
             return False
+        sleeps = syscalls.thread_sleeps() if inline.watching(started_ns) else None
         try:
             written = os.pwrite(self._descriptor, data, offset)
             if written != length:
                 _write_fully(self._descriptor, offset + written, memoryview(data)[written:], 0)
         except OSError as problem:
             self._fail(problem, "write")
-        if self._now_ns() - started_ns > SLOW_WRITE_NS:
-            self._inline_writes_from_ns = self._now_ns() + PAUSE_NS
+        if (now_ns := self._now_ns()) - started_ns > SLOW_NS:
+            inline.was_slow(now_ns, None if sleeps is None else syscalls.thread_sleeps() - sleeps)
         if offset + length > self.size:
             self.size = offset + length
         return True

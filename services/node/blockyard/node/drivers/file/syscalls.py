@@ -8,6 +8,7 @@ import errno
 import fcntl
 import mmap
 import os
+import resource
 import struct
 from typing import Final, NamedTuple
 
@@ -99,3 +100,8 @@ def set_extent_size_hint(descriptor: int, size: int) -> None:
         _FS_IOC_FSSETXATTR,
         _FSXATTR.pack(flags | _FS_XFLAG_EXTSIZE, size, extents, project, cow),
     )
+
+
+def thread_sleeps() -> int:
+    """How often this thread gave up the processor to wait for something (voluntary context switches)."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
