@@ -25,6 +25,9 @@ MAX_NESTING: Final = 64
 EXECUTOR: Final = "main"
 """The only executor there is: the service's event loop."""
 
+INSERTED_BY_JOBS: Final = ("copy_before_write", "mirror_top")
+"""Filters that do nothing without the copy session behind them."""
+
 CREATE_NAMES: Final = {"cluster_size_bytes": "cluster_size", "backing_format": "backing_fmt"}
 """Fields of create messages that say their unit or a whole word where the drivers use QEMU's names."""
 _REFERENCE: Final = drivers_pb2.NodeReference.DESCRIPTOR
@@ -59,6 +62,13 @@ def definition_of(message: drivers_pb2.NodeDefinition, field: str = "definition"
 
 
 def _refuse_unserved(message: drivers_pb2.NodeDefinition) -> None:
+    if (
+        message.WhichOneof("driver") in INSERTED_BY_JOBS
+        or message.generic.driver.replace("-", "_") in INSERTED_BY_JOBS
+    ):
+        raise NotImplementedYet(
+            "a job's filter as a node of its own", "start a backup or mirror: it inserts its filter"
+        )
     if message.executor not in ("", EXECUTOR):
         raise InvalidArgument("executor", repr(EXECUTOR), repr(message.executor[:64]))
     if message.auto_read_only:
