@@ -234,14 +234,20 @@ def otlp_protocol(environment: Mapping[str, str], signal: str) -> str:
     return environment.get(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", general).strip().lower()
 
 
+def otlp_timeout(environment: Mapping[str, str]) -> int | None:
+    """Seconds; None leaves it to the environment. The SDK's own default of 10 s would hold up every stop."""
+    named = any(name.startswith("OTEL_EXPORTER_OTLP") and name.endswith("_TIMEOUT") for name in environment)
+    return None if named else STOP_MILLISECONDS // 1000
+
+
 def _otlp(environment: Mapping[str, str]) -> SpanExporter:
     if otlp_protocol(environment, "TRACES") == "http/protobuf":
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
 
-        return HttpExporter()
+        return HttpExporter(timeout=otlp_timeout(environment))
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 
-    return GrpcExporter()
+    return GrpcExporter(timeout=otlp_timeout(environment))
 
 
 def _console(environment: Mapping[str, str]) -> SpanExporter:

@@ -8,6 +8,7 @@ their exact buckets, to what the reader collected.
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.metrics import Observation
@@ -24,14 +25,12 @@ from opentelemetry.sdk.metrics.export import (
     MetricsData,
     PeriodicExportingMetricReader,
     ResourceMetrics,
-    ScopeMetrics,
 )
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from blockyard.rpc import conventions
 from blockyard.rpc.measures import CallAccounts, HistogramRow
-from blockyard.rpc.otel import STOP_MILLISECONDS, otlp_protocol
+from blockyard.rpc.otel import STOP_MILLISECONDS, otlp_protocol, otlp_timeout
 from blockyard.rpc.telemetry import Histograms, Numbers
 
 if TYPE_CHECKING:
@@ -47,19 +46,23 @@ _log = logging.getLogger(__name__)
 class WithOwnHistograms(MetricExporter):
     """Adds histograms from `sources` to everything that goes through `exporter`."""
 
-    def __init__(self, exporter: MetricExporter, resource: Resource, sources: list[HistogramSource]) -> None:
-        super().__init__()
+    def __init__(self, exporter: MetricExporter, sources: list[HistogramSource]) -> None:
+        super().__init__(exporter._preferred_temporality, exporter._preferred_aggregation)
         self._exporter = exporter
-        self._resource = resource
         self._sources = sources
-        self._scope = InstrumentationScope(conventions.SCOPE, schema_url=conventions.SCHEMA_URL)
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **more: Any) -> MetricExportResult:
         own = [metric for source in self._sources for metric in source()]
-        scope = ScopeMetrics(scope=self._scope, metrics=own, schema_url=conventions.SCHEMA_URL)
-        added = ResourceMetrics(resource=self._resource, scope_metrics=[scope], schema_url="")
-        joined = [*metrics_data.resource_metrics, added] if own else list(metrics_data.resource_metrics)
-        return self._exporter.export(MetricsData(resource_metrics=joined), timeout_millis=timeout_millis, **more)
+        joined = MetricsData([self._joined(each, own) for each in metrics_data.resource_metrics])
+        return self._exporter.export(joined, timeout_millis=timeout_millis, **more)
+
+    def _joined(self, told: ResourceMetrics, own: list[Metric]) -> ResourceMetrics:
+        # Into the scope that is there: exporters keep one entry per resource and scope and would drop a second.
+        scopes = [
+            replace(scope, metrics=[*scope.metrics, *own]) if scope.scope.name == conventions.SCOPE else scope
+            for scope in told.scope_metrics
+        ]
+        return replace(told, scope_metrics=scopes)
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         return self._exporter.force_flush(timeout_millis)
@@ -74,8 +77,7 @@ class SdkMetrics:
     def __init__(self, resource: Resource, exporters: Iterable[MetricExporter]) -> None:
         self.histograms: list[HistogramSource] = []
         readers: list[MetricReader] = [
-            PeriodicExportingMetricReader(WithOwnHistograms(exporter, resource, self.histograms))
-            for exporter in exporters
+            PeriodicExportingMetricReader(WithOwnHistograms(exporter, self.histograms)) for exporter in exporters
         ]
         self._provider = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
         # A reader with nothing of the SDK's to tell exports nothing, and our histograms would wait for ever.
@@ -154,10 +156,10 @@ def _exporters(environment: Mapping[str, str]) -> Iterable[MetricExporter]:
         elif name == "otlp" and otlp_protocol(environment, "METRICS") == "http/protobuf":
             from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpExporter
 
-            yield HttpExporter()
+            yield HttpExporter(timeout=otlp_timeout(environment))
         elif name == "otlp":
             from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcExporter
 
-            yield GrpcExporter()
+            yield GrpcExporter(timeout=otlp_timeout(environment))
         elif name != "none":
             _log.warning("unknown exporter in OTEL_METRICS_EXPORTER is left out", extra={"exporter": name})

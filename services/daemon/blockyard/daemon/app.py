@@ -46,7 +46,9 @@ async def serving(config: ServiceConfig) -> AsyncIterator[Running]:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="blockyard-")))
         sockets = {name: f"unix:{folder}/{name}.sock" for name in ("node", "jobs", "stats")}
-        own = {name: _telemetry(stack, f"blockyard-{name}") for name in sockets}
+        # One per service, so that a trace shows three services here as well.
+        own = {name: Telemetry.start(f"blockyard-{name}") for name in sockets}
+        stack.push_async_callback(_stop_all, list(own.values()))
         node_running = await stack.enter_async_context(
             node.serving(part(config, NodeConfig, listen=(sockets["node"],)), telemetry=own["node"])
         )
@@ -77,11 +79,9 @@ async def serving(config: ServiceConfig) -> AsyncIterator[Running]:
         yield Running(offered, public.addresses, node_running)
 
 
-def _telemetry(stack: AsyncExitStack, name: str) -> Telemetry:
-    """One per service, so that a trace shows three services here as well."""
-    telemetry = Telemetry.start(name)
-    stack.push_async_callback(asyncio.to_thread, telemetry.stop)
-    return telemetry
+async def _stop_all(telemetries: list[Telemetry]) -> None:
+    """At once: a collector that does not answer holds each of them up for seconds."""
+    await asyncio.gather(*(asyncio.to_thread(telemetry.stop) for telemetry in telemetries))
 
 
 async def main(config: ServiceConfig) -> None:
