@@ -9,8 +9,10 @@ Invariants
 3. Every change of a node's state that clients can see is published exactly once, after it happened.
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from itertools import count
+from typing import Final
 
 from blockyard.base.errors import BlockError, NodeInUse, NodeNotFound, NodeReadOnly
 from blockyard.node.core.accounting import Account
@@ -23,6 +25,11 @@ from blockyard.node.graph.node import Node
 from blockyard.node.graph.opening import Opener
 from blockyard.node.graph.user import User
 from blockyard.node.interface.flags import Preallocation
+
+_FRAMES_PER_LAYER: Final = 8
+"""A read that must load metadata goes down a chain by awaiting: this many frames of Python a layer."""
+_FRAMES_MAX: Final = 12_000
+"""Each takes about 500 bytes of the 8 MiB of C stack."""
 
 
 class NodeReport:
@@ -42,6 +49,7 @@ class Graph:
 
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
+        _make_room_for_frames(environment.max_chain_depth)
         self.nodes: dict[str, Node] = {}
         self.claimed: set[str] = set()
         """Names of nodes that are being opened."""
@@ -179,3 +187,9 @@ class Graph:
     def _publish(self, kind: str, node: Node) -> None:
         node.revision = self.hub.revision + 1
         self.hub.publish(kind, node.name, node)  # type: ignore[arg-type]
+
+
+def _make_room_for_frames(depth: int) -> None:
+    """Python's own limit of 1000 frames ends a read at some 150 layers."""
+    needed = min(1000 + depth * _FRAMES_PER_LAYER, _FRAMES_MAX)
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), needed))

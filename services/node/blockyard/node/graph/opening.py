@@ -233,7 +233,7 @@ class Opener:
         )
         try:
             return await self._open(
-                _inherit(definition, node.definition, Role.BACKING), implicit=True, depth=depth + 1, chain=chain
+                _inherit(definition, node.definition, Role.BACKING), implicit=True, depth=depth, chain=chain
             )
         except (BackingMissing, BackingLoop, ChainTooDeep, BackingDenied, BackingFormatUnknown, InvalidArgument):
             raise

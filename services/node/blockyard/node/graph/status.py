@@ -68,7 +68,8 @@ async def status_at(node: "Node", offset: int, length: int, base: "Node | None" 
         backing = layer.backing
         if backing is None:
             break
-        size = backing.node.driver.size
+        # Its driver may be opened anew just now.
+        size = (await backing.entered()).driver.size
         if offset >= size:
             # A short backing file ends in zeroes that the layer above shows as its own.
             return Extent(asked, length, backing.node is not base, True, False, False, depth, layer.name, -1)
