@@ -10,6 +10,7 @@ Must not know the options of any service.
 """
 
 import asyncio
+import gc
 import os
 import sys
 import tomllib
@@ -121,6 +122,9 @@ def run(
     if config is None:
         return
     logs.start(name, config.log_level)
+    # What is there now lives as long as the process: the collector need never look at it, nor hold a request up.
+    gc.freeze()
+    gc.enable()
     try:
         asyncio.run(_caught(main, config))
     except BlockError as error:
