@@ -20,6 +20,9 @@ from tests.support.ground import DriverChild, Ground
 from blockyard.base.units import KIB, MIB
 from blockyard.node.drivers.qcow2 import Qcow2, ordering
 from blockyard.node.drivers.qcow2.options import Qcow2CreateOptions, Qcow2Options
+from blockyard.node.graph.definition import NodeDefinition
+from blockyard.node.graph.environment import Environment
+from blockyard.node.graph.graph import Graph
 from blockyard.node.interface.child import Child
 from blockyard.node.interface.driver import BackingReference
 from blockyard.node.interface.flags import COMPRESSED, MAY_UNMAP, Preallocation
@@ -254,6 +257,53 @@ def test_no_crash_state_is_wrong(name: str, tmp_path: Path):
     report = replay(log, oracle_for(scenario, "qemu", "us"), budget(USUAL_STATES))
     assert not report.findings, report
     assert report.states > 20
+
+
+def test_no_crash_state_of_requests_that_run_at_once_is_wrong(tmp_path: Path):
+    """Through the graph: writers, discards and flushes of many tasks meet in the allocator and the write-back."""
+    scenario = Scenario(random_writes, ("cluster_size=4k",), filled=128 * KIB, base=512 * KIB)
+
+    async def record() -> Log:
+        ground, recorder = Ground(tmp_path), Recorder(seed=4)
+        prepared(scenario, tmp_path, recorder)
+        graph = Graph(Environment(ground.storage, ground.pool, ground.clock))
+        with recorder.registered():
+            base = NodeDefinition("raw", children={"file": _recording(BASE, True)}, read_only=True)
+            children: dict[str, NodeDefinition | str] = {"file": _recording(IMAGE, False), "backing": base}
+            await graph.open(NodeDefinition("qcow2", node_name="top", children=children))
+            user = graph.use("top", "test", "guest", writable=True)
+            initial = bytearray(user.size)
+            await user.read(0, memoryview(initial))
+            guest = Guest(recorder.log, user, initial=bytes(initial))
+            async with asyncio.TaskGroup() as group:
+                for task in range(6):
+                    group.create_task(_busy(guest, task))
+            await guest.flush()
+            graph.release(user)
+            await graph.close_all()
+        await ground.leave()
+        return recorder.log
+
+    report = replay(asyncio.run(record()), oracle_for(scenario, "qemu", "us"), budget(3 * USUAL_STATES))
+    assert not report.findings, report
+
+
+def _recording(name: str, read_only: bool) -> NodeDefinition:
+    return NodeDefinition("recording", options={"filename": name}, read_only=read_only)
+
+
+async def _busy(guest: Guest, task: int) -> None:
+    """Requests of one task keep to their own sectors but share clusters with the others'."""
+    numbers = random.Random(task)
+    for _ in range(7):
+        offset = numbers.randrange(0, MIB // (6 * 2048)) * 6 * 2048 + task * 2048
+        match numbers.randrange(6):
+            case 0:
+                await guest.flush()
+            case 1:
+                await guest.zero(offset, 1024)
+            case _:
+                await guest.write(offset, 2048)
 
 
 @pytest.mark.parametrize("phase", ordering.PHASES, ids=lambda phase: phase.name)

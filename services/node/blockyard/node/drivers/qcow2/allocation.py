@@ -4,7 +4,7 @@ A reservation is invisible until `commit`; the L2 table it belongs to is pinned 
 memory only, and what they replace is dropped through the ledger (invariant 5 of `ordering`).
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from blockyard.node.drivers.qcow2.ordering import Clusters, Kind, Reason
 from blockyard.node.formats.qcow2 import tables
 from blockyard.node.formats.qcow2.tables import COMPRESSED, COPIED, OFFSET, ZERO
 from blockyard.node.interface.mapping import Allocation
+
+_SCALAR: Final = 16
+"""Up to so many entries a loop over integers is cheaper than numpy's call overhead."""
 
 
 class Reservation(NamedTuple):
@@ -61,7 +64,9 @@ class Space:
         except BaseException:
             table.pins -= 1
             raise
-        keep = not virgin or not self._reads_as_zero(table, index, count, start)
+        end = start + (count << self._bits)
+        is_covered = offset == start and offset + length >= end
+        keep = not is_covered and not (virgin and self._reads_as_zero(table, index, count, start))
         token = Reservation(key, index, count, first, table, True)
         return Allocation(start, count << self._bits, image.file, first << self._bits, token, keep)
 
@@ -109,7 +114,7 @@ class Space:
             else:
                 before = table.entries[index : index + count].copy()
                 table.entries[index : index + count] = self._mapper.places(count, first, COPIED)
-                if is_new:
+                if is_new and before.any():
                     self.drop_entries(before, Reason.OTHER)
             self._image.ledger.mark(Kind.TABLE, key, index, index + count)
         table.pins -= 1
@@ -137,8 +142,11 @@ def _run(table: L2Table, index: int, wanted: int, cluster_bits: int) -> tuple[in
         while count < wanted and view[index + count] == entry + (count << cluster_bits):
             count += 1
         return count, True
-    if wanted == 1:
-        return 1, False
+    if wanted <= _SCALAR:
+        for number in range(1, wanted):
+            if _is_ours(view[index + number]):
+                return number, False
+        return wanted, False
     entries = table.entries[index : index + wanted]
     ours = ((entries & np.uint64(COPIED | COMPRESSED)) == np.uint64(COPIED)) & ((entries & np.uint64(OFFSET)) != 0)
     hit = int(ours.argmax())

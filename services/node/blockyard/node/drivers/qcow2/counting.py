@@ -6,6 +6,7 @@ over every distinct L2 table per window. A table that is referred to a million t
 a million; a loop is just a large count. So work is bounded by the file's size, not by what it claims.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
@@ -151,6 +152,7 @@ class References:
                 if root.is_active:
                     _measure(entries, self._bits, report)
                 yield self._valid(entries, offset, report), weights[offset]
+                await asyncio.sleep(0)  # a large image must not hold up the loop
 
     def _valid(self, entries: tables.Table, offset: int, report: CheckReport) -> Clusters:
         """The clusters that an L2 table's sound entries refer to; the unsound are reported."""

@@ -4,6 +4,7 @@ Each step handles the part of a range under one L2 table in one numpy pass; betw
 so memory stays bounded however long the range.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import numpy as np
@@ -116,4 +117,5 @@ class Dropper:
             yield key, low, high
             if image.writeback.is_due:
                 await image.writeback.write_back()
+            await asyncio.sleep(0)  # a long range must not hold up the loop
             first += high - low

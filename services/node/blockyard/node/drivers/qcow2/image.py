@@ -124,7 +124,7 @@ class Image:
             await self.write(offset, data)
             await self.file.flush()
         except BaseException:
-            self.broken = True
+            self.broken, self.unlocked = True, False
             raise
 
     async def write_features(self) -> None:
@@ -135,7 +135,7 @@ class Image:
         error = ImageCorrupt(self.name, what, expected, found)
         if self.broken or self.context.read_only:
             return error
-        self.broken = True
+        self.broken, self.unlocked = True, False
         self.context.report("corrupted", {"what": what, "expected": expected, "found": found, "fatal": "true"})
         if self.header.version >= 3:
             self.update_header(incompatible=self.header.incompatible | hdr.CORRUPT)

@@ -58,6 +58,10 @@ class L2:
         offset = self.offset_of(key)
         if offset % image.geometry.cluster_size:
             raise await image.corrupt(f"L1 entry {key}", "an offset aligned to the cluster size", f"{offset:#x}")
+        if offset >= image.file.size:
+            raise await image.corrupt(
+                f"L1 entry {key}", f"an offset in the file of {image.file.size} bytes", f"{offset:#x}"
+            )
         table = L2Table(tables.decode(await image.read(offset, image.geometry.cluster_size)))
         if not image.context.read_only:
             cluster = offset >> image.geometry.cluster_bits

@@ -44,7 +44,7 @@ async def read_header(context: DriverContext) -> hdr.HeaderCluster:
 async def open_image(context: DriverContext, options: Qcow2Options) -> Image:
     cluster = await read_header(context)
     header = cluster.header
-    options.check(header.cluster_size)
+    options.check(header.cluster_size, header.version)
     image = Image(context, options, cluster)
     if header.incompatible & hdr.CORRUPT and not context.read_only and not options.repair:
         raise ImageMarkedCorrupt(image.name)

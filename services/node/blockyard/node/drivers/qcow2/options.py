@@ -50,8 +50,10 @@ class Qcow2Options:
             return min(DEFAULT_REFCOUNT_CACHE, self.cache_size // 4)
         return DEFAULT_REFCOUNT_CACHE
 
-    def check(self, cluster_size: int) -> None:
+    def check(self, cluster_size: int, version: int) -> None:
         """Raise InvalidArgument for a value that cannot be."""
+        if self.lazy_refcounts and version < 3:
+            raise InvalidArgument("lazy_refcounts", "false for a version 2 image", "true")
         for name in ("cache_size", "l2_cache_size", "refcount_cache_size"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1 << 40:

@@ -65,6 +65,8 @@ class Refcounts:
 
     def next_block(self, index: int) -> int:
         """The first existing block at or after `index`, or -1."""
+        if index in self.blocks.items:
+            return index
         position = index
         while position < len(self.table):
             window = self.table[position : position + 4096]

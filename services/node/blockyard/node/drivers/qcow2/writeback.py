@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 
+from blockyard.base.errors import ImageMarkedCorrupt
 from blockyard.node.drivers.qcow2 import ordering
 from blockyard.node.drivers.qcow2.image import Image
 from blockyard.node.drivers.qcow2.ordering import Clusters, Epoch, Kind, Reason
@@ -87,6 +88,8 @@ class Writeback:
 
     async def _run(self, final: bool, refcounts: bool = False) -> None:
         image = self._image
+        if image.broken:
+            raise ImageMarkedCorrupt(image.name)
         self._begun += 1
         ticket = self._begun
         too_many = len(image.ledger.marks[Kind.BLOCK]) > image.refcounts.blocks.limit

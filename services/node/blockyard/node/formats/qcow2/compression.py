@@ -14,7 +14,7 @@ try:
     from isal import isal_zlib
 
     _deflate_module: Any = isal_zlib
-    _LEVEL = 2
+    _LEVEL = 1
 except ImportError:  # pragma: no cover - a platform without the wheel
     _deflate_module = zlib
     _LEVEL = 1
