@@ -93,6 +93,14 @@ async def test_an_unsampled_caller_gets_no_span_and_no_starter(watched) -> None:
     assert seen == [None] and watched.spans() == {}
 
 
+async def test_a_watch_begins_no_trace_but_belongs_to_one_that_is_there(watched) -> None:
+    assert [reply.value async for reply in watched.stub.watch(text("a"))] == ["a"]
+    assert watched.spans() == {}
+    with watched.client.span("asked for"):
+        assert [reply.value async for reply in watched.stub.watch(text("a"))] == ["a"]
+    await eventually(lambda: ("server", f"{NAME}/WatchReplies") in watched.spans())
+
+
 @pytest.mark.parametrize("way", ["finished", "cancelled", "broken off"])
 async def test_the_spans_of_a_stream_end_with_it_however_it_ends(watched, way) -> None:
     call = watched.stub.both()

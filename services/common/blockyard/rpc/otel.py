@@ -1,10 +1,9 @@
 """OpenTelemetry's SDK, set up for one service. Imported only when the environment asks for it (`telemetry`).
 
 Traces: a tracer provider of the service's own, never the global one. Sampling as OTEL_TRACES_SAMPLER says; without
-it a caller's decision is followed, and of traces that begin here everything is kept but the calls that move data,
-of which ROOT_DATA_RATIO are. Exporters: `otlp` (grpc or http/protobuf, by OTEL_EXPORTER_OTLP_PROTOCOL), `console`,
-and `file`, which appends one JSON object per span to BLOCKYARD_TRACE_FILE so that traces can be read without a
-collector.
+it a caller's decision is followed, and traces that begin here are kept as `DataSparingSampler` says. Exporters:
+`otlp` (grpc or http/protobuf, by OTEL_EXPORTER_OTLP_PROTOCOL), `console`, and `file`, which appends one JSON object
+per span to BLOCKYARD_TRACE_FILE so that traces can be read without a collector.
 
 Metrics: see `otel_metrics`.
 """
@@ -20,6 +19,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
     ALWAYS_ON,
     ParentBased,
     Sampler,
@@ -49,7 +49,10 @@ _log = logging.getLogger(__name__)
 
 
 class DataSparingSampler(Sampler):
-    """Keeps every trace that begins here, except of calls that move data."""
+    """Keeps every trace that begins here, but few of calls that move data, and none of watches.
+
+    A watch lives as long as its client: its span would come when nobody asks any more.
+    """
 
     def __init__(self) -> None:
         self._sparing = TraceIdRatioBased(ROOT_DATA_RATIO)
@@ -57,8 +60,9 @@ class DataSparingSampler(Sampler):
     def should_sample(
         self, parent_context: Any, trace_id: int, name: str, *args: Any, **more: Any
     ) -> SamplingResult:
-        moves_data = "DataService/" in name
-        chosen = self._sparing if moves_data else ALWAYS_ON
+        service, _, method = name.rpartition("/")
+        watches = service and method.startswith("Watch")
+        chosen = ALWAYS_OFF if watches else self._sparing if service.endswith("DataService") else ALWAYS_ON
         return chosen.should_sample(parent_context, trace_id, name, *args, **more)
 
     def get_description(self) -> str:
