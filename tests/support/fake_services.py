@@ -44,6 +44,9 @@ from blockyard.v1 import (
     types_pb2,
 )
 
+LARGEST_CONTENT = 8 << 20
+"""Bytes that a node really holds; a larger one is for listings only."""
+
 DRIVERS = ("file", "memory", "null", "qcow2", "raw")
 
 
@@ -59,8 +62,8 @@ class FakeNode:
     def check(self, offset: int, length: int, writing: bool = False) -> None:
         if writing and self.state.read_only:
             raise NodeReadOnly(self.state.node_name)
-        if offset < 0 or length < 0 or offset + length > len(self.content):
-            raise RangeOutside(self.state.node_name, offset, length, len(self.content))
+        if offset < 0 or length < 0 or offset + length > self.state.size_bytes:
+            raise RangeOutside(self.state.node_name, offset, length, self.state.size_bytes)
 
 
 class FakeGraph:
@@ -84,7 +87,7 @@ class FakeGraph:
     def add(self, name: str, size: int, driver: str = "memory", **fields: object) -> FakeNode:
         """A node for a test, without a call."""
         state = types_pb2.BlockDriverState(node_name=name, driver=driver, size_bytes=size, **fields)
-        self.nodes[name] = FakeNode(state, bytearray(size))
+        self.nodes[name] = FakeNode(state, bytearray(min(size, LARGEST_CONTENT)))
         return self.nodes[name]
 
 

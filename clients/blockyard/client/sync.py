@@ -75,7 +75,9 @@ class SyncClient:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._client, name)
-        return Face(found, self._thread) if not callable(found) else _blocking(found, self._thread)
+        if callable(found):
+            return _blocking(found, self._thread)
+        return found if isinstance(found, str) else Face(found, self._thread)
 
 
 class Face:
