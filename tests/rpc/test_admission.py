@@ -17,7 +17,8 @@ def limits() -> Limits:
     ("method", "streams", "expected"),
     [
         ("/grpc.health.v1.Health/Check", False, CallClass.SYSTEM),
-        ("/grpc.health.v1.Health/Watch", True, CallClass.SYSTEM),
+        ("/grpc.health.v1.Health/Watch", True, CallClass.WATCH),
+        ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", True, CallClass.WATCH),
         ("/blockyard.v1.NodeService/GetNode", False, CallClass.CONTROL),
         ("/blockyard.v1.NodeService/WatchNodes", True, CallClass.WATCH),
         ("/blockyard.v1.DataService/Flush", False, CallClass.DATA),
@@ -52,6 +53,16 @@ async def test_watches_have_slots_of_their_own(served) -> None:
     with pytest.raises(LimitReached):
         await served.stub.watch(text("two")).read()
     assert (await served.stub.unary(text("control"))).value == "control"
+    watch.cancel()
+
+
+async def test_watchers_of_health_cannot_keep_a_check_of_health_out(served) -> None:
+    health = health_pb2_grpc.HealthStub(served.channel)
+    watch = health.Watch(health_pb2.HealthCheckRequest())
+    await watch.read()
+    with pytest.raises(LimitReached):
+        await health.Watch(health_pb2.HealthCheckRequest()).read()
+    assert (await health.Check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING
     watch.cancel()
 
 

@@ -20,7 +20,7 @@ class CallClass(StrEnum):
     """What a call is to admission control."""
 
     SYSTEM = "system"
-    """Health, reflection, channelz."""
+    """Short calls of gRPC's own services; their streams count as watches, which could fill these slots."""
     CONTROL = "control"
     DATA = "data"
     """Moves bytes or extents, or streams orders to move them."""
@@ -45,13 +45,18 @@ _SYSTEM_PACKAGES: Final = ("grpc.health.", "grpc.reflection.", "grpc.channelz.")
 def classify(method: str, streams: bool) -> CallClass:
     """The class of `/package.Service/Method`; `streams` if either side of it is a stream."""
     service, _, name = method.lstrip("/").partition("/")
-    if service.startswith(_SYSTEM_PACKAGES):
-        return CallClass.SYSTEM
+    if is_system(method):
+        return CallClass.WATCH if streams else CallClass.SYSTEM
     if streams and name.startswith("Watch"):
         return CallClass.WATCH
     if streams or service.endswith("DataService"):
         return CallClass.DATA
     return CallClass.CONTROL
+
+
+def is_system(method: str) -> bool:
+    """Whether it belongs to one of gRPC's own services: health, reflection, channelz."""
+    return method.lstrip("/").startswith(_SYSTEM_PACKAGES)
 
 
 class Slots:
@@ -103,7 +108,7 @@ class Admission:
 
     def end_watches(self) -> None:
         """Cancel every watch, so that a drain need not wait for its clients."""
-        for task in self.slots[CallClass.WATCH].running | self.slots[CallClass.SYSTEM].running:
+        for task in tuple(self.slots[CallClass.WATCH].running):
             self.stopping.add(task)
             task.cancel()
 

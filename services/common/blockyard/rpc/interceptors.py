@@ -32,7 +32,7 @@ from grpc_status import rpc_status
 
 from blockyard.base.errors import BlockError, CallCancelled, Code, InternalError, ShuttingDown
 from blockyard.rpc import trace_context
-from blockyard.rpc.admission import Admission, CallClass, classify
+from blockyard.rpc.admission import Admission, classify, is_system
 from blockyard.rpc.auth import Authorizer
 from blockyard.rpc.status import service_of, to_status
 from blockyard.rpc.telemetry import CallSpan, Telemetry
@@ -87,7 +87,7 @@ class Stack(grpc.aio.ServerInterceptor):
 class Method:
     """What all calls of one method share."""
 
-    __slots__ = ("admission", "authorizer", "name", "path", "slots", "telemetry")
+    __slots__ = ("admission", "authorizer", "is_system", "name", "path", "slots", "telemetry")
 
     def __init__(
         self,
@@ -102,6 +102,7 @@ class Method:
         self.name = path.lstrip("/")
         self.admission = admission
         self.slots = admission.slots[classify(path, streams)]
+        self.is_system = is_system(path)
         self.authorizer = authorizer
         self.telemetry = telemetry_of(service_of(path))
 
@@ -251,7 +252,7 @@ class _Observed:
     def __enter__(self) -> "_Observed":
         telemetry = self._method.telemetry
         parent = trace_context.from_metadata(self._context.invocation_metadata())
-        if telemetry.tracing is not None and self._method.slots is not _system_slots(self._method):
+        if telemetry.tracing is not None and not self._method.is_system:
             self._span, parent, recording = telemetry.tracing.server_call(self._method.name, parent)
             if recording:
                 starter = telemetry.span_starter()
@@ -318,10 +319,6 @@ class _Mapped:
 def _trace_id() -> str:
     context = trace_context.running.get()
     return context.trace_id if context else ""
-
-
-def _system_slots(method: Method) -> object:
-    return method.admission.slots[CallClass.SYSTEM]
 
 
 def _code_of(error: BaseException | None) -> str:
