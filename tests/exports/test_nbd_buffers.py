@@ -119,3 +119,14 @@ def test_who_is_forgotten_is_not_called_back():
     budget.forget(resume)
     budget.give(100)
     assert resumed == []
+
+
+def test_small_requests_do_not_overtake_a_large_one_that_waits():
+    budget = Budget(100, lambda: None)
+    assert budget.take(60, lambda: None)
+    order = []
+    assert not budget.take(90, lambda: order.append("large"))
+    assert not budget.take(1, lambda: order.append("small"))
+    assert budget.take(0, lambda: order.append("nothing"))
+    budget.give(60)
+    assert order == ["large", "small"]

@@ -141,7 +141,22 @@ async def test_who_stalls_in_a_large_write_is_dropped_when_others_need_the_memor
     await stage.clock.advance(31)
     assert (await worker.reply()).error == 0
     assert await staller.ended() == b""
-    assert "others wait for memory" in stage.reports[0][1]["why"]
+    assert "memory that others wait for" in stage.reports[0][1]["why"]
+
+
+async def test_who_does_not_read_large_replies_is_dropped_when_others_need_the_memory(stage_with):
+    stage = await stage_with(NbdLimits(total_bytes=8 << 20), size=32 << 20)
+    deaf, worker = await stage.open(), await stage.open()
+    deaf.reader._limit = 1024  # the test's own side stops reading its socket beyond this
+    for cookie in range(2):
+        deaf.request(nbd.CMD_READ, cookie, 0, 4 << 20)
+    await stage.until(lambda: any(client.owes for client in stage.server._connections))
+    assert stage.server._around.budget.used == 8 << 20
+    worker.request(nbd.CMD_READ, 1, 0, 2 << 20)
+    await stage.until(lambda: stage.server._around.budget.contended and stage.clock.sleepers)
+    await stage.clock.advance(31)
+    assert (await worker.reply()).error == 0
+    assert "neither sends nor reads" in stage.reports[0][1]["why"]
 
 
 async def test_two_hundred_silent_connections_do_not_stop_a_client(stage_with):

@@ -305,3 +305,12 @@ async def test_a_socket_file_that_someone_replaced_is_not_removed(stage):
     stage.address.write_text("not ours")
     await stage.server.stop()
     assert Path(stage.address).read_text() == "not ours"
+
+
+async def test_an_address_can_end_and_its_clients_stay(stage):
+    peer = await stage.open()
+    await stage.server.end(stage.address)
+    await stage.server.end(stage.address)
+    assert stage.server.addresses == []
+    assert not stage.address.exists()
+    assert (await peer.read(0, 512)).error == 0

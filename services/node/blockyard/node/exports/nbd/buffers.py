@@ -128,9 +128,10 @@ class Budget:
     def take(self, count: int, resume: Callable[[], None]) -> bool:
         """Whether the caller may hold `count` bytes more; if not, `resume` is called when it may ask again.
 
-        A client that holds nothing is never refused while nobody else holds anything, whatever it asks.
+        Nobody overtakes those who wait, so that small requests do not starve a large one; and when nothing is
+        held, anything is granted.
         """
-        if self.used and self.used + count > self.total:
+        if count and self.used and (self._waiting or self.used + count > self.total):
             if resume not in self._waiting:
                 self._waiting.append(resume)
             self._exhausted()
@@ -139,6 +140,7 @@ class Budget:
         return True
 
     def give(self, count: int) -> None:
+        """Hand back. Everyone who waits asks again, in order; who does not is no longer waited for."""
         self.used -= count
         assert self.used >= 0
         if count and self._waiting:

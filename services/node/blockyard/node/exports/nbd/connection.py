@@ -68,6 +68,8 @@ class Surroundings:
     budget: Budget
     limits: NbdLimits
     report: Report
+    chosen: "Callable[[Connection], None]"
+    """Called when the client has entered the transmission phase."""
     gone: "Callable[[Connection], None]"
     """Called once, when the socket is closed and nothing is in flight."""
 
@@ -81,7 +83,7 @@ class Connection:
         self.export_name = ""
         self.connected_ns = connected_ns
         self.progress = 0
-        """Grows with every receive: a watcher sees whether a client stalls."""
+        """Grows with everything that the client sends or reads: a watcher sees whether it stalls."""
         self._loop = asyncio.get_running_loop()
         self._sock = sock
         self._descriptor = sock.fileno()
@@ -114,9 +116,9 @@ class Connection:
         )
 
     @property
-    def receiving(self) -> bool:
-        """Holds memory for a payload that it has not sent whole."""
-        return self._transmission is not None and self._transmission.receiving
+    def owes(self) -> bool:
+        """Memory is held for a payload that the client has not sent whole, or replies that it has not read."""
+        return self._transmission is not None and (self._transmission.receiving or self._outbox.pending > 0)
 
     def drop(self, why: str) -> None:
         """End the connection now. Requests in flight end by themselves, unanswered."""
@@ -149,6 +151,8 @@ class Connection:
             count = self._inbox.receive(self._sock)
         except (BlockingIOError, InterruptedError):
             return False
+        except ConnectionResetError:
+            count = 0  # It closed its socket with replies unread: an end like any other.
         except OSError as problem:
             self.drop(f"receiving failed: {problem.strerror}")
             return False
@@ -207,7 +211,9 @@ class Connection:
     def _send(self) -> bool:
         """Send the outbox; False if the peer must read first, and then nothing more is taken from it."""
         outbox = self._outbox
-        if outbox.pending and not outbox.send(self._sock):
+        pending = outbox.pending
+        if pending and not outbox.send(self._sock):
+            self.progress += outbox.pending < pending
             self._read(False)
             self._write(True)
             return False
@@ -259,6 +265,7 @@ class Connection:
         self.export_name = session.export.config.name
         self.export = session.export
         session.export.clients.add(self)
+        around.chosen(self)
 
     def _finish(self) -> None:
         """After goodbye: close when all that was asked is done and answered."""

@@ -50,7 +50,8 @@ class NbdLimits:
     total_bytes: int = 256 * MIB
     """The same for all clients together."""
     stall_seconds: float = 30.0
-    """A client that stops in the middle of a large write is dropped after this if others wait for memory."""
+    """A client that stops in the middle of a large write, or does not read large replies, is dropped after this if
+    others wait for memory."""
 
 
 def arena_size(reply_bytes: int) -> int:

@@ -10,7 +10,9 @@ Invariants
 
 import asyncio
 import socket
+from collections.abc import Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from blockyard.base.clock import Clock
 from blockyard.base.errors import LimitReached, NodeInUse, ResourceExists, ResourceNotFound, ShuttingDown
@@ -51,7 +53,12 @@ class NbdServer:
         self._stall_watch: asyncio.Task[None] | None = None
         self._stopping = False
         self._around = Surroundings(
-            self, Budget(self._limits.total_bytes, self._watch_stalls), self._limits, report, self._gone
+            self,
+            Budget(self._limits.total_bytes, self._watch_stalls),
+            self._limits,
+            report,
+            self._chosen,
+            self._gone,
         )
 
     # --- addresses ---------------------------------------------------------------------------------------
@@ -151,10 +158,13 @@ class NbdServer:
         self._handshakes[connection] = self._watch(self._limit_handshake(connection))
         connection.start()
 
-    def _gone(self, connection: Connection) -> None:
-        self._connections.discard(connection)
+    def _chosen(self, connection: Connection) -> None:
         if handshake := self._handshakes.pop(connection, None):
             handshake.cancel()
+
+    def _gone(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._chosen(connection)
 
     async def _drop(self, connections: set[Connection], why: str) -> None:
         for connection in connections:
@@ -164,7 +174,7 @@ class NbdServer:
 
     # --- watches -----------------------------------------------------------------------------------------
 
-    def _watch(self, watch: "asyncio._CoroutineLike[None]") -> asyncio.Task[None]:
+    def _watch(self, watch: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(watch)
         self._watches.add(task)
         task.add_done_callback(self._watches.discard)
@@ -173,7 +183,7 @@ class NbdServer:
     async def _limit_handshake(self, connection: Connection) -> None:
         await self._clock.sleep(self._limits.handshake_seconds)
         self._handshakes.pop(connection, None)
-        if connection.phase is Phase.NEGOTIATING:
+        if connection.phase in (Phase.NEGOTIATING, Phase.CLOSING):
             connection.drop(f"it did not choose an export within {self._limits.handshake_seconds:g} s")
 
     def _watch_stalls(self) -> None:
@@ -181,11 +191,11 @@ class NbdServer:
             self._stall_watch = self._watch(self._drop_stalled())
 
     async def _drop_stalled(self) -> None:
-        """While clients wait for memory: drop those that hold it for a payload and send nothing."""
+        """While clients wait for memory: drop those that hold it and neither send nor read."""
         budget = self._around.budget
         while budget.contended:
-            before = {client: client.progress for client in self._connections if client.receiving}
+            before = {client: client.progress for client in self._connections if client.owes}
             await self._clock.sleep(self._limits.stall_seconds)
             for client, progress in before.items():
-                if budget.contended and client.receiving and client.progress == progress:
-                    client.drop("it stopped in the middle of a write while others wait for memory")
+                if budget.contended and client.owes and client.progress == progress:
+                    client.drop("it holds memory that others wait for, and neither sends nor reads")
