@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from blockyard.base.errors import InvalidArgument, NodeReadOnly, OperationUnsupported
+from blockyard.base.errors import InvalidArgument, NodeInUse, NodeReadOnly, OperationUnsupported
 from blockyard.node.graph import surgery
 from blockyard.node.graph.emptying import make_empty
 from blockyard.node.graph.leases import DEFAULT_SECONDS
@@ -55,8 +55,11 @@ class SurgeryCalls(Calls):
     async def RemoveFilter(  # noqa: N802
         self, request: node_pb2.RemoveFilterRequest, context: Any
     ) -> node_pb2.RemoveFilterResponse:
-        below = await surgery.remove_filter(self._graph, self._graph.get(request.node_name))
-        await self._graph.close(request.node_name)
+        filter_node = self._graph.get(request.node_name)
+        if filter_node.implicit:
+            raise NodeInUse(filter_node.name, "remove", "the job that inserted it")
+        below = await surgery.remove_filter(self._graph, filter_node)
+        await self._graph.close(filter_node.name)
         return node_pb2.RemoveFilterResponse(node=await full_state(below))
 
     async def ReplaceNode(self, request: node_pb2.ReplaceNodeRequest, context: Any) -> types_pb2.BlockDriverState:  # noqa: N802
