@@ -419,7 +419,7 @@ async def flush(node: "Node") -> bool:
 
 async def _traced_flush(node: "Node") -> None:
     if (starter := tracing.active.get()) is not None:
-        with starter(f"blk.flush {node.driver.name}", {"blk.node.name": node.name}):
+        with starter(f"blk.flush {node.driver.name}", {"blockyard.node.name": node.name}):
             return await node.driver.flush()
     return await node.driver.flush()
 
@@ -456,4 +456,4 @@ async def map_own(node: "Node", offset: int, length: int) -> Mapping:
 
 
 def _attributes(node: "Node", offset: int, length: int) -> dict[str, str | int]:
-    return {"blk.node.name": node.name, "blk.offset": offset, "blk.length": length}
+    return {"blockyard.node.name": node.name, "blockyard.offset": offset, "blockyard.length": length}
