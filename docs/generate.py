@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from docs.pages import drivers, errors, options
+from docs.pages import cli, drivers, errors, options
 
 from blockyard.jobs.lifecycle import table
 
@@ -17,6 +17,7 @@ DOCS: Final = Path(__file__).resolve().parent
 
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "errors.md": errors.page,
+    "cli.md": cli.page,
     "options.md": options.page,
     "drivers.md": drivers.page,
     "job-states.md": table.markdown,

@@ -2,10 +2,11 @@
 
 import asyncio
 import os
+import resource
 import signal
+import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 from tests.support.fake_services import FakeServices
@@ -84,14 +85,16 @@ async def test_help_starts_without_loading_grpc_or_any_command():
     assert b"To begin:\n  blockyard image create" in out
 
 
-async def test_help_is_quick():
+def test_help_is_quick():
+    command = [sys.executable, "-m", "blockyard.cli", "--help"]
     taken = []
-    for _ in range(5):
-        began = time.perf_counter()
-        await (await started("--help")).communicate()
-        taken.append(time.perf_counter() - began)
-    # Measured 0.21 s on an idle machine; the best of five on a busy one.
-    assert min(taken) < 0.6
+    for _ in range(4):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    # Processor time: the machine may be busy with other tests. Measured 0.19 s.
+    assert min(taken) < 0.3
 
 
 async def test_every_command_explains_itself_with_an_example():

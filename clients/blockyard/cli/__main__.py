@@ -1,13 +1,16 @@
 """`blockyard`: the entry point, kept bare so that it starts fast."""
 
+import gc
 import sys
-
-from blockyard.cli.app import build
-from blockyard.cli.running import run
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    # Nothing that is imported is garbage; a command that works turns the search on again (`running`).
+    gc.disable()
+    from blockyard.cli.app import build
+    from blockyard.cli.running import run
+
     tokens = sys.argv[1:]
     if tokens[:1] == ["--install-completion"]:
         tokens = ["completion", "install", *tokens[1:]]

@@ -4,6 +4,7 @@ What lives here: parsing, the event loop, the deadline, and what is said when so
 not: any command.
 """
 
+import gc
 import inspect
 import os
 import sys
@@ -91,6 +92,8 @@ def _loop(work: Any, timeout: float | None) -> None:
         async with asyncio.timeout(timeout):
             await work
 
+    gc.freeze()
+    gc.enable()
     asyncio.run(within())
 
 

@@ -8,6 +8,8 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
+from blockyard.rpc.address import default_socket
+
 VARIABLE: Final = "BLOCKYARD_ADDRESS"
 
 
@@ -15,4 +17,4 @@ def default_address(environment: Mapping[str, str] = os.environ) -> str:
     """`$BLOCKYARD_ADDRESS`, else `$XDG_RUNTIME_DIR/blockyard/blockyard.sock`, else the same beneath /run."""
     if given := environment.get(VARIABLE):
         return given
-    return f"unix:{environment.get('XDG_RUNTIME_DIR') or '/run'}/blockyard/blockyard.sock"
+    return default_socket(environment)

@@ -1,0 +1,63 @@
+"""`docs/cli.md`: the command line's own manual pages and exit codes."""
+
+import io
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from typing import Final
+
+from rich.console import Console
+
+from blockyard.cli.app import GROUPS, build
+from blockyard.cli.exits import MEANINGS
+
+WIDTH: Final = 96
+
+INTRODUCTION: Final = """\
+# The command line
+
+Printed from the commands themselves by `make docs`; do not edit. `blockyard GROUP COMMAND --help` prints the same.
+
+Results go to standard output, everything else to standard error. `--output json` prints one JSON document and
+`--output jsonl` one object per line: the messages of the API with all their fields, 64-bit numbers as strings, as
+proto JSON has them. Sizes in tables are rounded for people; JSON has bytes.
+
+Progress is a live bar on a terminal and a line every two seconds elsewhere; `--quiet` leaves it out. Ctrl-C ends
+the command, never a job: `blockyard job watch ID` takes a job up again.
+
+## Exit codes
+
+| code | meaning |
+|---|---|
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    codes = "".join(f"| {code.value} | {meaning} |\n" for code, meaning in MEANINGS.items())
+    return INTRODUCTION + codes + "\n" + "\n".join(_sections())
+
+
+def _sections() -> Iterator[str]:
+    app = build()
+    yield f"## blockyard\n\n```\n{_help([])}```\n"
+    for group in GROUPS:
+        names = [name for name in app[group] if not name.startswith("-")]
+        yield f"## blockyard {group}\n\n{GROUPS[group]}\n"
+        for name in names:
+            yield f"### blockyard {group} {name}\n\n```\n{_without_globals(_help([group, name]))}```\n"
+
+
+def _help(words: list[str]) -> str:
+    captured = io.StringIO()
+    with redirect_stdout(captured):
+        build().help_print(words, console=Console(file=captured, width=WIDTH, color_system=None))
+    return captured.getvalue().rstrip() + "\n"
+
+
+def _without_globals(text: str) -> str:
+    # They are the same everywhere and stand once, at `node list`, where the first page points to.
+    return (
+        text
+        if text.startswith("Usage: blockyard node list")
+        else text.partition("Global options:")[0].rstrip() + "\n"
+    )
