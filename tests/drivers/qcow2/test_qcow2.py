@@ -21,6 +21,7 @@ from tests.support.qcow2_images import (
     shake,
 )
 
+from blockyard.base.errors import InvalidArgument, SizeTooLarge
 from blockyard.base.units import KIB, MIB
 from blockyard.node.interface.child import Child
 from blockyard.node.interface.mapping import MapKind
@@ -226,6 +227,40 @@ async def test_growing_does_not_show_a_longer_backing_file(version: str, ground:
     assert await node.content() == (b"\7" * (MIB + 512)).ljust(3 * MIB, b"\0")
     await ground.close_all()
     assert_clean(path)
+
+
+async def test_an_image_of_no_bytes_can_grow(ground: Ground):
+    await created(ground, "disk", 0)
+    assert_clean(ground.root / "disk")
+    node = await opened(ground, "disk")
+    await node.truncate(4 * MIB)
+    await node.write(4 * MIB - 512, b"z" * 512)
+    await ground.close_all()
+    assert_clean(ground.root / "disk")
+    assert qemu_content(ground.root / "disk")[-513:] == b"\0" + b"z" * 512
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("size", 511), ("size", -512), ("cluster_size", 3000), ("cluster_size", 4 * MIB), ("refcount_bits", 12),
+        ("version", "v4"), ("compression_type", "lzma"), ("backing_file", "x" * 1024), ("backing_fmt", "raw"),
+        ("lazy_refcounts", True),
+    ],
+)  # fmt: skip
+async def test_options_that_cannot_be_are_refused_by_name(option: str, value: object, ground: Ground):
+    options = {"size": MIB, "version": "v2" if option == "lazy_refcounts" else "v3", option: value}
+    if option == "backing_file":
+        options["backing_fmt"] = "raw"
+    with pytest.raises(InvalidArgument) as refusal:
+        await created(ground, "disk", **options)  # type: ignore[arg-type]
+    assert refusal.value.name == option
+    assert not (ground.root / "disk").stat().st_size
+
+
+async def test_a_size_that_no_table_can_map_is_refused(ground: Ground):
+    with pytest.raises(SizeTooLarge):
+        await created(ground, "disk", 1 << 40, cluster_size=512)
 
 
 async def test_lazy_refcounts_leave_a_clean_image_on_close_and_a_dirty_one_otherwise(ground: Ground):

@@ -148,6 +148,44 @@ async def test_repairing_leaks_alone_leaves_corruptions(ground: Ground):
     assert (after["leaks"], after["corruptions"]) == (0, before["corruptions"])
 
 
+async def test_an_image_marked_corrupt_is_writable_only_after_its_repair(ground: Ground):
+    path = image(ground.root)
+    surgeon = Surgeon(path)
+    lost_refcounts(surgeon)
+    surgeon.put(72, hdr.CORRUPT)
+    surgeon.save()
+    with pytest.raises(ImageMarkedCorrupt):
+        await opened(ground, "disk")
+    await ground.close_all()
+    node = await opened(ground, "disk", repair=True)
+    with pytest.raises(ImageMarkedCorrupt):
+        await node.write(0, b"too early")
+    report = await driver_of(node).check(True, True)
+    assert (report.corruptions, report.corruptions_fixed) == (0, 6)  # three refcounts, and COPIED on each
+    assert not (await node.driver.info()).is_corrupt
+    for at in range(0, MIB, 256 * KIB):
+        await node.write(at, b"now" * 30_000)
+    await ground.close_all()
+    assert_clean(path)
+
+
+async def test_a_refcount_table_full_of_nonsense_is_replaced(ground: Ground):
+    path = image(ground.root)
+    surgeon, content = Surgeon(path), qemu_content(path)
+    for number in range(20):
+        surgeon.put(surgeon.header.refcount_table_offset + 8 * number, 0x123456789ABCDEF * (number + 1) % 2**64)
+    surgeon.save()
+    with pytest.raises(ImageCorrupt):
+        await opened(ground, "disk")
+    await ground.close_all()
+    node = await opened(ground, "disk", repair=True)
+    await driver_of(node).check(True, True)
+    await node.write(900 * KIB, b"new" * 1000)
+    await ground.close_all()
+    assert_clean(path)
+    assert qemu_content(path)[: 900 * KIB] == content[: 900 * KIB]
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 async def test_figures_of_allocation_agree_with_qemu(compressed: bool, ground: Ground):
     raw, path = ground.root / "raw", ground.root / "disk"

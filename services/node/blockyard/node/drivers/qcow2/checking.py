@@ -38,10 +38,12 @@ async def check(image: Image, fix_leaks: bool, fix_errors: bool) -> CheckReport:
     if fix_errors and (report.corruptions or image.header.incompatible & hdr.DIRTY):
         await _repair(image, report)
     elif fix_leaks and report.leaks:
-        await image.before_write()
+        await image.unlock()
         await _fix_leaks(image, report)
     if fix_errors and not report.corruptions and not report.check_errors:
         await _clear_marks(image)
+    elif report.corruptions and image.needs_repair:
+        image.unlocked = False
     return report
 
 
@@ -176,7 +178,8 @@ async def _fix_leaks(image: Image, report: CheckReport) -> None:
 
 async def _repair(image: Image, report: CheckReport) -> None:
     """New refcounts, then flags that agree with them."""
-    await image.before_write()
+    image.broken = False
+    await image.unlock()
     before = (report.corruptions, report.leaks)
     await rebuild(image, report)
     await _fix_copied(image)
@@ -208,8 +211,8 @@ async def _fix_copied(image: Image) -> None:
 
 async def _clear_marks(image: Image) -> None:
     """The image is sound: say so in its header."""
+    image.needs_repair = False
     marks = hdr.DIRTY | hdr.CORRUPT
     if image.header.incompatible & marks:
         image.update_header(incompatible=image.header.incompatible & ~marks)
         await image.switch(hdr.FEATURES_AT, hdr.encode_features(image.header))
-        image.broken = False

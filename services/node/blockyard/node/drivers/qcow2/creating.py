@@ -126,6 +126,7 @@ def check(options: Qcow2CreateOptions) -> None:
          f"at most {MAX_BACKING_NAME} bytes", options.backing_file),
         ("backing_fmt", bool(options.backing_file) or not options.backing_fmt, "a backing_file with it",
          options.backing_fmt),
+        ("backing_fmt", bool(options.backing_fmt) or not options.backing_file, "the format of backing_file", ""),
         ("preallocation", options.preallocation == Preallocation.OFF or not options.backing_file,
          "off where there is a backing file", options.preallocation),
     )  # fmt: skip

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from blockyard.base.errors import ImageCorrupt, NodeReadOnly
+from blockyard.base.errors import ImageCorrupt, ImageMarkedCorrupt, NodeReadOnly
 from blockyard.node.drivers.qcow2.options import Qcow2Options
 from blockyard.node.drivers.qcow2.ordering import Ledger
 from blockyard.node.formats.qcow2 import extensions as ext
@@ -54,6 +54,8 @@ class Image:
         self.ledger = Ledger()
         self.broken = False
         """Set on corruption: from then on nothing is written."""
+        self.needs_repair = False
+        """Opened to be repaired: until that is done only `check` may write."""
         self.unlocked = False
         """The first write of this session has announced itself in the header (see `before_write`)."""
 
@@ -104,10 +106,18 @@ class Image:
 
     async def before_write(self) -> None:
         """Called before anything is changed. Guest writes in place are held back until it was (see `driver`)."""
-        if self.broken or self.context.read_only:
-            raise NodeReadOnly(self.context.node_name)
         if self.unlocked:
             return
+        if self.needs_repair:
+            raise ImageMarkedCorrupt(self.name)
+        if self.broken:
+            raise NodeReadOnly(self.context.node_name)
+        await self.unlock()
+
+    async def unlock(self) -> None:
+        """Announce the first change in the header."""
+        if self.context.read_only:
+            raise NodeReadOnly(self.context.node_name)
         if self.header.version >= 3 and self.header.autoclear:
             # What we do not maintain must not be believed by those who do (spec, autoclear_features).
             self.update_header(autoclear=0)

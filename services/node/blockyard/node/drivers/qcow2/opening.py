@@ -79,8 +79,10 @@ async def assemble(image: Image) -> None:
     read_only = image.context.read_only
     image.guard = Guard.build([] if read_only else _inside(image, metadata_clusters(image)))
     end = image.guard.end
-    if not read_only and not image.options.repair:
-        end = max(end, await image.refcounts.end_of_use())
+    if not read_only:
+        marked = header.incompatible & (hdr.CORRUPT | hdr.DIRTY)
+        image.needs_repair = image.options.repair and (bool(marked) or not image.refcounts.is_plausible)
+        end = end if image.needs_repair else max(end, await image.refcounts.end_of_use())
     image.allocator = Allocator(image, end, max(image.file.size, end << header.cluster_bits))
 
 

@@ -59,6 +59,13 @@ class Refcounts:
         data = await self._image.read(offset, self._image.geometry.cluster_size)
         return Block(codec.decode(data, self.order))
 
+    @property
+    def is_plausible(self) -> bool:
+        """Whether every block is aligned and inside the file."""
+        offsets = self.table & np.uint64(tables.REFCOUNT_TABLE_OFFSET)
+        size = np.uint64(self._image.geometry.cluster_size)
+        return bool(((offsets % size == 0) & (offsets < np.uint64(self._image.file.size))).all())
+
     def block_offset(self, index: int) -> int:
         """Where a block is in the file; 0 if it does not exist."""
         return int(self.table[index]) & tables.REFCOUNT_TABLE_OFFSET if index < len(self.table) else 0
