@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from blockyard.base.errors import NodeReadOnly, RangeOutside, ResourceNotFound
 from blockyard.base.ranges import ByteRange
 from blockyard.node.graph import requests, status
-from blockyard.node.graph.edge import Edge
+from blockyard.node.graph.edge import Edge, span_starter
 from blockyard.node.graph.status import Extent
 from blockyard.node.interface.child import Buffer
 from blockyard.node.interface.flags import Preallocation, Role
@@ -49,7 +49,7 @@ class User(Edge):
         node = self.node
         if offset < 0 or offset + len(into) > node.driver.size:
             raise RangeOutside(node.name, offset, len(into), node.driver.size)
-        return not node.quiesced and node.read_now(node, offset, into)
+        return not node.quiesced and span_starter() is None and node.read_now(node, offset, into)
 
     async def read(self, offset: int, into: memoryview) -> None:
         self.check(offset, len(into))
@@ -61,7 +61,7 @@ class User(Edge):
             raise RangeOutside(node.name, offset, len(data), node.driver.size)
         if not self.writable:
             raise NodeReadOnly(node.name)
-        return not node.quiesced and node.write_now(node, offset, data, flags)
+        return not node.quiesced and span_starter() is None and node.write_now(node, offset, data, flags)
 
     async def write(self, offset: int, data: Buffer, flags: int = 0) -> None:
         self._check_write(offset, len(data))
