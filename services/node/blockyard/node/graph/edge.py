@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from blockyard.node.graph.node import Node
 
 span_starter: Final = tracing.active.get
-"""A request that is sampled goes the awaiting way in every layer, where the spans are; others pay 40 ns for the look."""
+"""A sampled request awaits in every layer, where the spans are; the others pay 40 ns for the look."""
 
 
 class Edge:
