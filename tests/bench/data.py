@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
+from tests.bench.harness import Row, more
 
 from blockyard.base.units import KIB, MIB
 from blockyard.client import Client
@@ -174,6 +175,23 @@ async def session_reads(folder: Path) -> Figures:
 
 
 CASES: Final = (streamed_read, streamed_write, session_reads)
+
+
+def _bench(name: str, measure: Callable[[Path], Awaitable[Figures]]) -> Callable[[Path], list[Row]]:
+    def run(folder: Path) -> list[Row]:
+        async def measured() -> Figures:
+            return await measure(folder)
+
+        bare, ours, _ = asyncio.run(measured()).items()
+        return [more(name, ours[1], bare[1], "bare grpc.aio", ours[0].removeprefix("ours "))]
+
+    return run
+
+
+NAMES: Final = ("api-streamed-read", "api-streamed-write", "api-session-4k-32")
+BENCHES: Final[dict[str, Callable[[Path], list[Row]]]] = {
+    name: _bench(name, case) for name, case in zip(NAMES, CASES, strict=True)
+}
 
 
 async def main() -> None:

@@ -18,7 +18,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
+
+from tests.bench.harness import Row
 
 from blockyard.base.clock import SystemClock
 from blockyard.base.units import MIB
@@ -32,17 +34,6 @@ from blockyard.node.storage.rooted import RootedStorage
 SIZE: Final = 256 * MIB
 ROUNDS: Final = 5
 SECONDS: Final = 1.0
-
-
-class Row(NamedTuple):
-    """One figure of ours beside one of a peer."""
-
-    case: str
-    ours: float
-    peer: float
-    peer_name: str
-    unit: str
-    ratio: float
 
 
 @dataclass(frozen=True)
@@ -171,6 +162,7 @@ def _case(name: str) -> Callable[[Path], list[Row]]:
 
 BENCHES: Final[dict[str, Callable[[Path], list[Row]]]] = {name: _case(name) for name in CASES}
 """Each case as a function of a folder to work in."""
+PEERS: Final = ("fio", "qemu-nbd", "nbdkit", "qemu-img")
 
 
 def _main(names: list[str]) -> None:
