@@ -17,6 +17,7 @@ PACKAGES = {
     "nbdsh": "libnbd-bin and python3-libnbd",
     "fio": "fio",
     "strace": "strace",
+    "prlimit": "util-linux",
 }
 
 

@@ -222,6 +222,8 @@ def _take_common(result: drivers_pb2.NodeDefinition, values: dict[str, Any]) -> 
         if name in values:
             setattr(result, name.replace("-", "_"), values.pop(name))
     cache = values.pop("cache", {})
+    if not isinstance(cache, dict):
+        raise ValueError("cache is no object")
     result.cache.direct, result.cache.no_flush = cache.pop("direct", False), cache.pop("no-flush", False)
     for name, enum in (("discard", types_pb2.DiscardMode), ("detect-zeroes", types_pb2.DetectZeroes)):
         if name in values:
