@@ -13,6 +13,7 @@ from blockyard.client import Client
 from blockyard.node import app
 from blockyard.node.config import NodeConfig
 from blockyard.rpc.status import from_rpc_error
+from blockyard.rpc.telemetry import Telemetry
 from blockyard.v1 import (
     bitmap_pb2_grpc,
     control_pb2_grpc,
@@ -94,14 +95,16 @@ class NodeHouse:
 
 
 @asynccontextmanager
-async def node_house(folder: Path, *, clock: Clock | None = None, **options: Any) -> AsyncIterator[NodeHouse]:
+async def node_house(
+    folder: Path, *, clock: Clock | None = None, telemetry: Telemetry | None = None, **options: Any
+) -> AsyncIterator[NodeHouse]:
     """A service whose storage root is the folder's `images`; its socket lies beside it."""
     images = folder / "images"
     images.mkdir(exist_ok=True)
     address = f"unix:{folder}/node.sock"
     config = NodeConfig(listen=(address,), storage_roots=(str(images),), grace_seconds=0.2, **options)
     async with (
-        app.serving(config, clock=clock) as running,
+        app.serving(config, clock=clock, telemetry=telemetry) as running,
         Client.connect(address) as client,
         grpc.aio.insecure_channel(address, options=[("grpc.max_receive_message_length", 16 << 20)]) as channel,
     ):

@@ -7,6 +7,8 @@ Invariants
 2. An address is listened on while an export asks for it or the configuration does.
 """
 
+import asyncio
+from contextvars import Context
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -56,7 +58,7 @@ class Exports:
 
     async def listen(self, address: Address) -> list[Address]:
         """Listen where the configuration says. Raises AddressUnavailable."""
-        bound = await self._server.start(address)
+        bound = await self._open(address)
         self._default += bound
         return bound
 
@@ -103,7 +105,12 @@ class Exports:
         """An address that is listened on already is shared: clients choose their export by name."""
         if address in self._server.addresses and address != ("", 0):
             return [address]
-        return await self._server.start(address)
+        return await self._open(address)
+
+    async def _open(self, address: Address) -> list[Address]:
+        # The event loop runs a listener's callbacks in the context it was made in. An empty one: what guests do is
+        # no part of the call, and the trace, that asked for the export.
+        return await asyncio.create_task(self._server.start(address), context=Context())
 
     async def delete(self, export_id: str, *, force: bool = False) -> None:
         """Serve it no longer. Raises ResourceNotFound, or NodeInUse while clients are connected, unless forced."""

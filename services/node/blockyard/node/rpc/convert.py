@@ -11,7 +11,6 @@ from typing import Any, Final
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from blockyard.node.drivers.catalogue import driver_class
 from blockyard.node.graph.bitmaps import Bitmap
 from blockyard.node.graph.definition import driver_options
 from blockyard.node.graph.edge import Edge
@@ -121,7 +120,7 @@ def _exact_filename(node: Node) -> str:
 
 def _effective_options(node: Node) -> str:
     definition = node.definition
-    options = driver_options(driver_class(definition.driver), definition.options)
+    options = driver_options(type(node.driver), definition.options)
     values = {
         item.name.replace("_", "-"): value.value if isinstance(value, Enum) else value
         for item in dataclasses.fields(options)

@@ -16,6 +16,7 @@ from blockyard.node.graph.temporary import borrowed
 from blockyard.node.graph.user import User
 from blockyard.node.interface.flags import COMPRESSED, FUA, MAY_UNMAP, NO_FALLBACK
 from blockyard.node.rpc.session import SessionLimits, serve_session
+from blockyard.node.rpc.traced import spare_after
 from blockyard.v1 import data_pb2 as data
 from blockyard.v1.data_pb2_grpc import DataServiceServicer
 
@@ -39,12 +40,14 @@ class DataServicer(DataServiceServicer):
         chunk = _within("chunk_bytes", request.chunk_bytes or CHUNK, MIN_CHUNK, MAX_CHUNK)
         with borrowed(self._graph, request.node_name, "Read", writable=False) as user:
             offset, length = request.offset_bytes, _length(user, request)
-            buffer = memoryview(bytearray(min(chunk, length)))
+            buffer, count = memoryview(bytearray(min(chunk, length))), 0
             async for start, end, zero in _stretches(user, offset, length, request.sparse):
                 if zero:
                     yield data.ReadResponse(offset_bytes=start, zero_length_bytes=end - start)
                     continue
                 for position in range(start, end, chunk):
+                    spare_after(count)
+                    count += 1
                     part = buffer if end - position >= len(buffer) else buffer[: end - position]
                     if not user.read_now(position, part):
                         await user.read(position, part)
@@ -57,9 +60,10 @@ class DataServicer(DataServiceServicer):
             raise InvalidArgument("node_name", "a first message that names the node", "an empty stream")
         flags = COMPRESSED if first.compressed else 0
         with borrowed(self._graph, first.node_name, "Write", writable=True) as user:
-            written = await _write_piece(user, first, flags)
+            written, count = await _write_piece(user, first, flags), 1
             async for request in stream:
-                written += await _write_piece(user, request, flags)
+                spare_after(count)
+                written, count = written + await _write_piece(user, request, flags), count + 1
             if first.fua:
                 await user.flush()
         return data.WriteResponse(written_bytes=written)

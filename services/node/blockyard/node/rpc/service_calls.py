@@ -4,9 +4,8 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from blockyard.base.errors import InvalidArgument
-from blockyard.node.drivers.catalogue import all_drivers
-from blockyard.node.interface.describe import abilities_of, kind_of, options_of, summary_of
-from blockyard.node.interface.driver import Driver
+from blockyard.node.graph.drivers import DriverFacts, drivers
+from blockyard.node.interface.describe import OptionFacts
 from blockyard.node.rpc.accounts import account_stats
 from blockyard.node.rpc.calls import Calls
 from blockyard.node.rpc.convert import timestamp
@@ -24,7 +23,7 @@ class ServiceCalls(Calls):
     async def ListDrivers(  # noqa: N802
         self, request: node_pb2.ListDriversRequest, context: Any
     ) -> node_pb2.ListDriversResponse:
-        return node_pb2.ListDriversResponse(drivers=[_driver(name, found) for name, found in all_drivers()])
+        return node_pb2.ListDriversResponse(drivers=map(_driver, drivers()))
 
     async def GetServerInfo(  # noqa: N802
         self, request: node_pb2.GetServerInfoRequest, context: Any
@@ -32,7 +31,7 @@ class ServiceCalls(Calls):
         return node_pb2.GetServerInfoResponse(
             version=self._backstage.version,
             instance_id=self._backstage.instance_id,
-            drivers=[name for name, found in all_drivers() if not isinstance(found, str)],
+            drivers=[facts.name for facts in drivers() if not facts.disabled_reason],
             limits=self._backstage.limits,
         )
 
@@ -57,30 +56,25 @@ class ServiceCalls(Calls):
             await clock.sleep(interval_ns / _SECOND_NS)
 
 
-def _driver(name: str, found: type[Driver] | str) -> node_pb2.DriverInfo:
-    if isinstance(found, str):
-        return node_pb2.DriverInfo(name=name, disabled_reason=found)
-    create = getattr(found, "CreateOptions", None)
+def _driver(facts: DriverFacts) -> node_pb2.DriverInfo:
     return node_pb2.DriverInfo(
-        name=name,
-        kind=kind_of(found),
-        description=summary_of(found),
-        options=_options(found.Options),
-        create_options=_options(create) if create is not None else [],
-        children=[slot.name for slot in found.children],
-        supports_backing=any(slot.name == "backing" for slot in found.children),
-        abilities=abilities_of(found),
+        name=facts.name,
+        kind=facts.kind,
+        description=facts.description,
+        options=map(_option, facts.options),
+        create_options=map(_option, facts.create_options),
+        children=facts.children,
+        supports_backing="backing" in facts.children,
+        abilities=facts.abilities,
+        disabled_reason=facts.disabled_reason,
     )
 
 
-def _options(options: Any) -> list[node_pb2.OptionInfo]:
-    return [
-        node_pb2.OptionInfo(
-            name=item.name,
-            type=item.type,
-            default_value=item.default,
-            required=item.required,
-            description=item.description,
-        )
-        for item in options_of(options)
-    ]
+def _option(facts: OptionFacts) -> node_pb2.OptionInfo:
+    return node_pb2.OptionInfo(
+        name=facts.name,
+        type=facts.type,
+        default_value=facts.default,
+        required=facts.required,
+        description=facts.description,
+    )

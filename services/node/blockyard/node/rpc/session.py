@@ -26,6 +26,7 @@ from blockyard.base.units import MIB
 from blockyard.node.graph.graph import Graph
 from blockyard.node.graph.user import User
 from blockyard.node.interface.flags import FUA, MAY_UNMAP
+from blockyard.node.rpc.traced import spare_after
 from blockyard.rpc.interceptors import ClientGone
 from blockyard.v1.data_pb2 import (
     IoRequest,
@@ -104,9 +105,12 @@ class Session:
             max_in_flight=self._granted, max_bytes_in_flight=self._granted_bytes, size_bytes=self._user.size
         )
         await self._put(IoSessionResponse(opened=opened))
+        served = 0
         async for message in stream:
+            spare_after(served)
             if message.WhichOneof("message") != "batch":
                 raise InvalidArgument("message", "a batch of requests", "a session is opened once")
+            served += len(message.batch.requests)
             await self._batch(message.batch.requests)
         while self._tasks:
             await asyncio.wait(self._tasks)

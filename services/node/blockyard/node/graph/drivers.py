@@ -1,0 +1,42 @@
+"""The drivers as clients see them: what each says of itself, or why it is disabled here. Pure reading."""
+
+from dataclasses import dataclass
+
+from blockyard.node.drivers.catalogue import all_drivers
+from blockyard.node.interface.describe import OptionFacts, abilities_of, kind_of, options_of, summary_of
+from blockyard.node.interface.driver import Driver
+
+
+@dataclass(frozen=True, slots=True)
+class DriverFacts:
+    """A driver."""
+
+    name: str
+    disabled_reason: str = ""
+    """Empty if it works; all else is empty if it does not."""
+    kind: str = ""
+    description: str = ""
+    options: tuple[OptionFacts, ...] = ()
+    create_options: tuple[OptionFacts, ...] = ()
+    children: tuple[str, ...] = ()
+    abilities: tuple[str, ...] = ()
+
+
+def drivers() -> list[DriverFacts]:
+    """All of them, by name."""
+    return [_facts(name, found) for name, found in all_drivers()]
+
+
+def _facts(name: str, found: type[Driver] | str) -> DriverFacts:
+    if isinstance(found, str):
+        return DriverFacts(name, disabled_reason=found)
+    create = getattr(found, "CreateOptions", None)
+    return DriverFacts(
+        name,
+        kind=kind_of(found),
+        description=summary_of(found),
+        options=options_of(found.Options),
+        create_options=options_of(create) if create is not None else (),
+        children=tuple(slot.name for slot in found.children),
+        abilities=tuple(abilities_of(found)),
+    )
