@@ -1,5 +1,7 @@
 # Blockyard. `make run` shows the main job on a real image, `make test` runs everything that can run here.
 PYTHON ?= python3
+# Test processes; `make test WORKERS=0 ARGS=tests/graph` runs one folder in one process.
+WORKERS ?= auto
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
@@ -21,7 +23,7 @@ run: $(STAMP) ## Mirror, back up and stream a real image while it is written (IM
 	$(BIN)/python -m tests.e2e.firstlight $(if $(IMAGE),--image '$(IMAGE)')
 
 test: $(STAMP) ## Run every test that can run here; says what is skipped for lack of a peer.
-	$(BIN)/python -m pytest -ra $(ARGS)
+	$(BIN)/python -m pytest -ra -n $(WORKERS) $(ARGS)
 
 check: $(STAMP) ## Format, lint, types, layers, protos.
 	$(BIN)/ruff format --check .
