@@ -76,14 +76,20 @@ class CopyingSession(Session):
                 edge.move(self.filter)
 
     async def take_filter_out(self) -> None:
-        """Users see what is below the filter again; it is closed. The caller drained it."""
+        """Users see what is below the filter again; it is closed. The caller drained it, and nothing below it."""
         if self.filter is not None:
-            node, self.filter = self.filter, None
-            below = node.children["file"].node
-            for edge in list(node.parents):
-                edge.move(below)
-            self.graph.changed(self.source)
-            await self.graph.collect(node)
+            await self.graph.collect(self.detach_filter())
+
+    def detach_filter(self) -> "Node":
+        """The filter, without users: they see what is below it again. Close it when nothing below it is drained,
+        because closing flushes."""
+        assert self.filter is not None
+        node, self.filter = self.filter, None
+        below = node.children["file"].node
+        for edge in list(node.parents):
+            edge.move(below)
+        self.graph.changed(self.source)
+        return node
 
 
 class ChainedSession(CopyingSession):

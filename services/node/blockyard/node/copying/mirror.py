@@ -80,7 +80,8 @@ class MirrorSession(ChainedSession):
                     if edge.parent is None or not descends(self.target, edge.parent):
                         edge.move(self.target)
                 self._opened_for_writing = None
-            await self.take_filter_out()
+            filter_ = self.detach_filter()
+        await self.graph.collect(filter_)
         await self._let_go()
         self.graph.changed(self.source, self.target)
         await self.graph.collect(self.source)
