@@ -33,9 +33,13 @@ class CopySessions:
     async def create(self, spec: SessionSpec, token: int, *, validate_only: bool = False) -> Session:
         """Set a session up; the same spec again gives the session as it is.
 
-        Raises ResourceExists for another spec under the id, and everything that preparing raises.
+        The id of a session that has ended is free again. Raises ResourceExists for another spec under the id,
+        OwnerMismatch for a token older than the id has seen, and everything that preparing raises.
         """
-        present = self._live.get(spec.session_id) or self._ended.get(spec.session_id)
+        ended = self._ended.get(spec.session_id)
+        if ended is not None:
+            ended.check_token(token)
+        present = self._live.get(spec.session_id)
         if present is not None:
             if present.spec != spec:
                 raise ResourceExists("copy session", spec.session_id)
@@ -54,6 +58,7 @@ class CopySessions:
         if validate_only:
             await session.undo()
         else:
+            self._ended.pop(spec.session_id, None)
             self._live[spec.session_id] = session
         return session
 
