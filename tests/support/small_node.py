@@ -260,14 +260,12 @@ class SmallNode:
         sync = live.request.sync
         if sync is SyncMode.BITMAP and live.request.bitmap not in live.source.bitmaps:
             raise ResourceNotFound("bitmap", live.request.bitmap)
-        if sync is SyncMode.FULL:
-            live.left = everything
-        elif sync is SyncMode.TOP:
-            live.left = set(live.source.held)
-        elif sync is SyncMode.BITMAP:
+        backup = live.request.kind is CopyKind.BACKUP
+        if sync is SyncMode.BITMAP:
             live.left = set(live.source.bitmaps[live.request.bitmap])
-        if live.request.kind is CopyKind.BACKUP:
-            live.old = everything if sync is SyncMode.NONE else set(live.left)
+        elif sync is not SyncMode.NONE or backup:
+            live.left = everything
+        live.old = set(live.left) if backup else set()
 
     def _fault(self, side: CopySide, granule: int) -> str:
         for fault in self.faults:
@@ -301,10 +299,10 @@ class SmallNode:
 
     @staticmethod
     def _holds(live: LiveSession, granule: int) -> bool:
-        """Whether the layers that a stream or commit takes away hold the granule."""
+        """Whether the layers that are copied from hold the granule."""
         request = live.request
         if request.kind in (CopyKind.MIRROR, CopyKind.BACKUP):
-            return True
+            return request.sync is not SyncMode.TOP or granule in live.source.held
         stop = request.base if request.kind is CopyKind.STREAM else request.target
         layers = list(live.source.layers())
         if request.kind is CopyKind.STREAM:

@@ -178,7 +178,7 @@ class Runner:
         if copier.drained and not kind.converges:
             return True
         if copier.drained and job.state is JobState.RUNNING:
-            self._phase("following")
+            self._phase("ready")
             await job.move(JobState.READY)
         if self._may_complete(copier):
             await self._settle(copier)
