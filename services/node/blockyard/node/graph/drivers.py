@@ -1,6 +1,7 @@
 """The drivers as clients see them: what each says of itself, or why it is disabled here. Pure reading."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from blockyard.node.drivers.catalogue import all_drivers
 from blockyard.node.interface.describe import OptionFacts, abilities_of, kind_of, options_of, summary_of
@@ -30,12 +31,13 @@ def drivers() -> list[DriverFacts]:
 def _facts(name: str, found: type[Driver] | str) -> DriverFacts:
     if isinstance(found, str):
         return DriverFacts(name, disabled_reason=found)
-    create = getattr(found, "CreateOptions", None)
+    create: Any = getattr(found, "CreateOptions", None)
+    own: Any = found.Options
     return DriverFacts(
         name,
         kind=kind_of(found),
         description=summary_of(found),
-        options=options_of(found.Options),
+        options=options_of(own),
         create_options=options_of(create) if create is not None else (),
         children=tuple(slot.name for slot in found.children),
         abilities=tuple(abilities_of(found)),

@@ -1,7 +1,7 @@
 """How much of a long stream a trace shows: its first pieces.
 
-A span for every chunk of a terabyte helps nobody, and a session that was sampled once would pay for it as long as it
-lives (a span costs 20 to 30 us, a 4 KiB read 5).
+A span for every chunk of a terabyte helps nobody, and a session that was sampled once would pay for it as long as
+it lives (a span costs 20 to 30 us, a 4 KiB read 5).
 """
 
 from typing import Final
