@@ -295,6 +295,7 @@ async def test_emptying_an_image_shows_its_backing_file_and_frees_its_clusters(g
     assert await node.content() == b"\7" * (4 * MIB)
     report = await driver_of(node).check(False, False)
     assert (report.allocated_clusters, report.leaks, report.corruptions) == (0, 0, 0)
+    assert path.stat().st_size < MIB
     await node.write(0, b"y" * (3 * MIB))
     await ground.close_all()
     assert_clean(path)

@@ -14,7 +14,17 @@ from typing import Any
 
 import pytest
 from tests.support import peers
-from tests.support.crash import Every, Guest, GuestContent, Log, QemuCheck, Recorder, budget, replay
+from tests.support.crash import (
+    Every,
+    Guest,
+    GuestContent,
+    Log,
+    QemuCheck,
+    Recorder,
+    budget,
+    replay,
+    surviving_barriers,
+)
 from tests.support.ground import DriverChild, Ground
 
 from blockyard.base.units import KIB, MIB
@@ -315,6 +325,12 @@ def test_the_replay_notices_a_missing_barrier_of_the_write_back(
     scenario = SCENARIOS["refcount table growth"]
     report = replay(recorded(scenario, tmp_path), oracle_for(scenario, "qemu"), 250)
     assert report.findings
+
+
+def test_no_flush_of_an_overwrite_is_superfluous_or_untested(tmp_path: Path):
+    scenario = SCENARIOS["overwrites"]
+    log = recorded(scenario, tmp_path)
+    assert surviving_barriers(log, oracle_for(scenario, "qemu"), 100) == []
 
 
 def test_the_replay_notices_that_clusters_are_given_back_too_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

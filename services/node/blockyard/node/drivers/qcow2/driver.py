@@ -151,6 +151,7 @@ class Qcow2(FormatDriver):
     async def make_empty(self) -> None:
         await self._dropper.forget_tables(0)
         await self.image.writeback.settle()
+        await self._resizer.trim_file()
 
     async def check(self, fix_leaks: bool, fix_errors: bool) -> CheckReport:
         report = await checking.check(self.image, fix_leaks, fix_errors)

@@ -41,6 +41,8 @@ class Mapper:
         if l1.view[key] & OFFSET:
             return None
         keys = ((offset + length - 1) >> self._table_bits) - key + 1
+        if keys == 1:
+            return Mapping(MapKind.BACKING, length)
         empty = l1.empty_run(key, keys)
         end = (key + empty) << self._table_bits
         return Mapping(MapKind.BACKING, min(length, end - offset))

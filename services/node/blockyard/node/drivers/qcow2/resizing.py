@@ -186,9 +186,9 @@ class Resizer:
         await self._dropper.forget(keep, min(first_key << image.geometry.table_bits, old) - keep)
         await self._dropper.forget_tables(first_key)
         await image.writeback.settle()
-        await self._trim_file()
+        await self.trim_file()
 
-    async def _trim_file(self) -> None:
+    async def trim_file(self) -> None:
         """Give the file's unused tail back."""
         image = self._image
         async with image.allocator.lock:

@@ -12,8 +12,8 @@ from blockyard.node.drivers.qcow2.ordering import Clusters, Epoch, Kind, Reason
 from blockyard.node.formats.qcow2 import header as hdr
 from blockyard.node.interface.flags import DiscardMode
 
-MAX_DROPPED = 1 << 18
-"""Dropped clusters that may wait for a write-back (2 MiB of numbers) before their droppers must help."""
+MAX_DROPPED = 1 << 16
+"""Dropped clusters that may wait for a write-back before their droppers must help (7 MiB if each came alone)."""
 
 Writes = list[tuple[int, bytes]]
 
