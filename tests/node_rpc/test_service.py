@@ -90,6 +90,7 @@ async def test_a_filename_is_a_definition(house: NodeHouse):
         'json:{"driver": "raw", "offset": 99999999999999999999}',
         "json:" + '{"driver":"raw","file":' * 100 + "{}" + "}" * 100,
         "json:" + "[" * 60_000,
+        'json:{"driver": "raw", "deep": ' + "[" * 200 + "]" * 200 + "}",
         "json:" + " " * 70_000,
     ],
 )

@@ -103,7 +103,7 @@ class Exports:
 
     async def _bind(self, export: GuestExport, address: Address) -> list[Address]:
         """An address that is listened on already is shared: clients choose their export by name."""
-        if address in self._server.addresses and address != ("", 0):
+        if address in self._server.addresses:
             return [address]
         return await self._open(address)
 

@@ -22,6 +22,8 @@ MAX_LABELS: Final = 64
 MAX_LABEL_BYTES: Final = 1024
 MAX_JSON_BYTES: Final = 64 * 1024
 MAX_NESTING: Final = 64
+MAX_VALUE_DEPTH: Final = 32
+"""Lists and maps inside each other; protobuf itself reads 100 levels of messages."""
 EXECUTOR: Final = "main"
 """The only executor there is: the service's event loop."""
 
@@ -150,8 +152,10 @@ def plain(value: types_pb2.OptionValue) -> Any:
     return getattr(value, kind)
 
 
-def option_value(value: Any) -> types_pb2.OptionValue:
+def option_value(value: Any, depth: int = 0) -> types_pb2.OptionValue:
     """A Python value as the wire carries it. Raises InvalidArgument for what it cannot carry."""
+    if depth > MAX_VALUE_DEPTH:
+        raise InvalidArgument("option", f"at most {MAX_VALUE_DEPTH} levels", "more")
     if isinstance(value, bool):
         return types_pb2.OptionValue(bool_value=value)
     if isinstance(value, int):
@@ -161,10 +165,12 @@ def option_value(value: Any) -> types_pb2.OptionValue:
     if isinstance(value, bytes):
         return types_pb2.OptionValue(bytes_value=value)
     if isinstance(value, dict):
-        values = {str(name): option_value(item) for name, item in value.items()}
+        values = {str(name): option_value(item, depth + 1) for name, item in value.items()}
         return types_pb2.OptionValue(map_value=types_pb2.OptionMap(values=values))
     if isinstance(value, list | tuple):
-        return types_pb2.OptionValue(list_value=types_pb2.OptionList(values=map(option_value, value)))
+        return types_pb2.OptionValue(
+            list_value=types_pb2.OptionList(values=[option_value(item, depth + 1) for item in value])
+        )
     return types_pb2.OptionValue(string_value=str(value))
 
 
