@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import grpc
@@ -195,7 +196,7 @@ async def test_an_unknown_option_over_the_wire_names_the_field(house: NodeHouse)
 # --- processes -------------------------------------------------------------------------------------------
 
 
-async def started(folder: Path, *before: str) -> asyncio.subprocess.Process:
+async def started(folder: Path, *before: str, ready_fd: int = -1) -> asyncio.subprocess.Process:
     """`blockyard-node` as a process, with the program that limits it, if any."""
     return await asyncio.create_subprocess_exec(
         *before,
@@ -208,8 +209,24 @@ async def started(folder: Path, *before: str) -> asyncio.subprocess.Process:
         str(folder),
         "--log-level",
         "error",
+        "--ready-fd",
+        str(ready_fd),
+        pass_fds=(ready_fd,) if ready_fd >= 0 else (),
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )
+
+
+async def test_the_process_says_when_it_is_ready_and_is_so_soon(tmp_path: Path):
+    reading, writing = os.pipe()
+    before = time.monotonic()
+    process = await started(tmp_path, ready_fd=writing)
+    os.close(writing)
+    line = await asyncio.to_thread(os.read, reading, 1000)
+    assert time.monotonic() - before < 10  # far more than it takes, for a machine that does much else
+    os.close(reading)
+    assert line.decode() == f"ready unix:{tmp_path}/node.sock\n"
+    process.send_signal(signal.SIGTERM)
+    assert await process.wait() == 0
 
 
 async def test_the_process_stops_cleanly_on_sigterm(tmp_path: Path):

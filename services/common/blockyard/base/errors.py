@@ -623,7 +623,7 @@ class PathDenied(StorageError):
     code = Code.PERMISSION_DENIED
     field = "filename"
     template = "path {path!r} is refused: {why}"
-    advice = "Use a path beneath a storage root; `--storage-root` adds one."
+    advice = "Use a path beneath a storage root; `--storage-roots` names them."
 
 
 @dataclass(eq=False)
