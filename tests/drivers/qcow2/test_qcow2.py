@@ -24,6 +24,7 @@ from tests.support.qcow2_images import (
 from blockyard.base.errors import InvalidArgument, SizeTooLarge
 from blockyard.base.units import KIB, MIB
 from blockyard.node.interface.child import Child
+from blockyard.node.interface.flags import Preallocation
 from blockyard.node.interface.mapping import MapKind
 
 pytestmark = [pytest.mark.peer("qemu-img"), pytest.mark.peer("qemu-io")]
@@ -196,6 +197,18 @@ async def test_a_preallocated_image_reads_as_zeroes_and_is_writable_in_place(
     await node.write(MIB, b"x" * 4096)
     await ground.close_all()
     assert_clean(path)
+
+
+async def test_space_preallocated_from_used_clusters_reads_as_zeroes(ground: Ground):
+    await created(ground, "disk", MIB, cluster_size=4096)
+    node = await opened(ground, "disk", pass_discard_request=False)
+    await node.write(0, b"secret!!" * (MIB // 8))
+    await node.discard(0, MIB)
+    await node.flush()
+    await node.truncate(3 * MIB, Preallocation.METADATA)
+    assert not any(await node.content())
+    await ground.close_all()
+    assert_clean(ground.root / "disk")
 
 
 @pytest.mark.parametrize("version", ["v2", "v3"])

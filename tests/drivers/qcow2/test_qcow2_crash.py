@@ -193,6 +193,21 @@ async def background_write_back(scene: Scene) -> None:
     await scene.guest.flush()
 
 
+async def cancelled_flushes(scene: Scene) -> None:
+    """A client that goes away in the middle of a flush; others go on."""
+    guest = scene.guest
+    for turns in range(2, 22, 2):
+        await guest.write(turns * 40 * KIB, 8 * KIB)
+        await guest.zero((turns - 2) * 40 * KIB, 4 * KIB)
+        flushing = asyncio.ensure_future(scene.driver.flush())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        flushing.cancel()
+        await asyncio.gather(flushing, return_exceptions=True)
+        await guest.write(turns * 40 * KIB + 12 * KIB, 8 * KIB)
+        await guest.flush()
+
+
 SCENARIOS = {
     "overwrites": Scenario(overwrites),
     "random writes": Scenario(random_writes),
@@ -214,6 +229,7 @@ SCENARIOS = {
     "lazy refcounts, discards": Scenario(
         zeroes_and_discards, ("cluster_size=4k", "lazy_refcounts=on"), filled=256 * KIB, lazy=True
     ),
+    "cancelled flushes": Scenario(cancelled_flushes, ("cluster_size=512",)),
     "background write-back": Scenario(
         background_write_back, ("cluster_size=512",), 2 * MIB, options={"l2_cache_size": 16 * 512}
     ),
@@ -331,6 +347,20 @@ def test_no_flush_of_an_overwrite_is_superfluous_or_untested(tmp_path: Path):
     scenario = SCENARIOS["overwrites"]
     log = recorded(scenario, tmp_path)
     assert surviving_barriers(log, oracle_for(scenario, "qemu"), 100) == []
+
+
+def test_the_replay_notices_if_a_new_table_counts_as_new_after_its_flush_was_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    reopen = ordering.Ledger.reopen
+
+    def forgetful(self: ordering.Ledger, epoch: ordering.Epoch) -> None:
+        epoch.landed = False
+        reopen(self, epoch)
+
+    monkeypatch.setattr(ordering.Ledger, "reopen", forgetful)
+    scenario = SCENARIOS["cancelled flushes"]
+    assert replay(recorded(scenario, tmp_path), oracle_for(scenario, "qemu"), 900).findings
 
 
 def test_the_replay_notices_that_clusters_are_given_back_too_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

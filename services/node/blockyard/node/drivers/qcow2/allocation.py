@@ -33,6 +33,8 @@ class Reservation(NamedTuple):
     table: L2Table
     is_new: bool
     """False if the place was the guest's already."""
+    virgin: bool = False
+    """The place reads as zeroes."""
 
 
 class Space:
@@ -67,7 +69,7 @@ class Space:
         end = start + (count << self._bits)
         is_covered = offset == start and offset + length >= end
         keep = not is_covered and not (virgin and self._reads_as_zero(table, index, count, start))
-        token = Reservation(key, index, count, first, table, True)
+        token = Reservation(key, index, count, first, table, True, virgin)
         return Allocation(start, count << self._bits, image.file, first << self._bits, token, keep)
 
     def _existing(self, table: L2Table, key: int, index: int, count: int, start: int) -> Allocation:
@@ -103,7 +105,7 @@ class Space:
 
     def publish(self, token: Reservation) -> None:
         """Readers see the new place from now on. Atomic."""
-        key, index, count, first, table, is_new = token
+        key, index, count, first, table, is_new, _ = token
         entry = first << self._bits | COPIED
         if is_new or table.view[index] != entry:
             if count == 1:

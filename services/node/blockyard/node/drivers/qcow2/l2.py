@@ -128,6 +128,13 @@ class L2:
         high = -(-high // _PER_SECTOR) * _PER_SECTOR
         return self.offset_of(key) + low * 8, tables.encode(table.entries[low:high])
 
+    def unmark_forgotten(self) -> None:
+        """After an epoch was reopened: tables that were forgotten meanwhile need no writing."""
+        for kind in (Kind.TABLE, Kind.FRESH):
+            marks = self._image.ledger.marks[kind]
+            for key in [key for key in marks if key not in self.tables.items]:
+                del marks[key]
+
     def forget(self, key: int) -> None:
         """The table is no longer part of the image; nothing of it needs writing."""
         self.tables.items.pop(key, None)

@@ -83,6 +83,8 @@ class Epoch:
 
     marks: tuple[Marks, ...]
     drops: list[tuple[Reason, Clusters]]
+    landed: bool = False
+    """The contents are durable, so that L1 entries on disk may point to its new tables."""
 
     def has(self, kinds: tuple[Kind, ...]) -> bool:
         return any(self.marks[kind] for kind in kinds)
@@ -157,6 +159,10 @@ class Ledger:
     def reopen(self, epoch: Epoch) -> None:
         """The write-back failed: nothing of the epoch counts as written."""
         for key, (low, high) in epoch.marks[Kind.FRESH].items():
+            if epoch.landed:
+                # What was added since must wait for its own barrier: the table is new no more.
+                self.mark(Kind.TABLE, key, low, high)
+                continue
             self.marks[Kind.TABLE].pop(key, None)
             self.mark(Kind.FRESH, key, low, high)
         for kind in (Kind.BLOCK, Kind.REFTABLE, Kind.TABLE, Kind.L1):

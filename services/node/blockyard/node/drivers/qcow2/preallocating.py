@@ -20,7 +20,7 @@ async def preallocate(image: Image, start: int, end: int, mode: Preallocation) -
             await image.space.abandon(token)
             continue
         try:
-            if room.keep_around:
+            if not token.virgin:
                 await image.file.zero(room.offset, room.length)
             if room.offset + room.length > image.file.size:
                 # The file must reach as far as what the tables refer to, before they do.

@@ -99,6 +99,7 @@ class Writeback:
             await self._carry(epoch, self._encode(epoch), final)
         except BaseException:
             image.ledger.reopen(epoch)
+            image.l2.unmark_forgotten()
             raise
         finally:
             self._sealed = None
@@ -137,6 +138,7 @@ class Writeback:
                 await image.write(offset, data)
             if barrier:
                 await image.file.flush()
+                epoch.landed = True
 
     async def _announce_dirty(self) -> None:
         """Invariant 7: the barrier after the contents phase makes it durable before any mapping."""
