@@ -93,8 +93,8 @@ def test_help_is_quick():
         subprocess.run(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    # Processor time: the machine may be busy with other tests. Measured 0.19 s.
-    assert min(taken) < 0.3
+    # Processor time: the machine may be busy with other tests. Measured 0.19 s alone, 0.27 s beside others.
+    assert min(taken) < 0.45
 
 
 async def test_every_command_explains_itself_with_an_example():
