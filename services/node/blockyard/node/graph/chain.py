@@ -14,6 +14,18 @@ def below_filters(node: "Node") -> "Node":
     return node
 
 
+def above_filters(node: "Node") -> "Node":
+    """Where a guest enters who names a node: the filters that jobs put above it, or the node itself. A guest that
+    came in below a copy-before-write would overwrite what a backup still needs."""
+    found = node
+    while True:
+        above = (edge.parent for edge in found.parents if edge.name == "file" and edge.parent is not None)
+        filter_ = next((parent for parent in above if parent.implicit and parent.is_filter), None)
+        if filter_ is None:
+            return found
+        found = filter_
+
+
 def layers(node: "Node") -> "Iterator[Node]":
     """The backing chain from a node down, filters skipped."""
     current: Node | None = below_filters(node)

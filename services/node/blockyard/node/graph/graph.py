@@ -17,6 +17,7 @@ from typing import Final
 from blockyard.base.errors import BlockError, NodeInUse, NodeNotFound, NodeReadOnly
 from blockyard.node.core.accounting import Account
 from blockyard.node.graph import requests
+from blockyard.node.graph.chain import above_filters
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.drain import drained
 from blockyard.node.graph.environment import Environment
@@ -30,6 +31,9 @@ _FRAMES_PER_LAYER: Final = 8
 """A read that must load metadata goes down a chain by awaiting: this many frames of Python a layer."""
 _FRAMES_MAX: Final = 12_000
 """Each takes about 500 bytes of the 8 MiB of C stack."""
+
+_GUESTS: Final = frozenset({"export", "session", "call"})
+"""Kinds of users that stand for a guest: they enter above a job's filters, whenever they come."""
 
 
 class NodeReport:
@@ -146,8 +150,13 @@ class Graph:
     # --- users -----------------------------------------------------------------------------------------
 
     def use(self, name: str, kind: str, user_name: str, *, writable: bool) -> User:
-        """A root edge to a node. Release it with `release`. Raises NodeNotFound or NodeReadOnly."""
+        """A root edge to a node; a guest's goes to the filters that jobs put above it. Release it with `release`.
+
+        Raises NodeNotFound or NodeReadOnly.
+        """
         node = self.get(name)
+        if kind in _GUESTS:
+            node = above_filters(node)
         if writable and node.read_only:
             raise NodeReadOnly(name)
         user = User(kind, user_name, node, writable)

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
+from blockyard.node.graph.chain import above_filters
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.opening import Opener
 from blockyard.node.graph.user import User
@@ -30,7 +31,7 @@ def borrowed(graph: "Graph", node_name: str, call: str, *, writable: bool) -> It
 
     Raises NodeNotFound or NodeReadOnly.
     """
-    user = User("call", call, graph.get(node_name), writable)
+    user = User("call", call, above_filters(graph.get(node_name)), writable)
     try:
         yield user
     finally:
