@@ -106,7 +106,7 @@ class RemoteStream:
         message = await self._call.read()
         if message is EOF:
             raise PeerUnavailable("node", self._address, "it ended the stream of orders")
-        return _report(message)
+        return read_report(message)
 
 
 def create_message(request: SessionRequest, token: int, validate_only: bool) -> copy_pb2.CreateCopySessionRequest:
@@ -152,7 +152,7 @@ def _session(message: copy_pb2.CopySession) -> Session:
     )
 
 
-def _report(message: copy_pb2.RunCopyResponse) -> Report:
+def read_report(message: copy_pb2.RunCopyResponse) -> Report:
     failed_range = None
     if message.HasField("failed_range"):
         offset = _not_negative("failed_range.offset_bytes", message.failed_range.offset_bytes)

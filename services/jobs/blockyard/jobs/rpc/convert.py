@@ -94,7 +94,7 @@ def job_message(view: JobView) -> job_pb2.Job:
         labels=spec.labels,
         node_names=view.node_names,
     )
-    _fill_options(getattr(job, spec.kind.name), spec.kind)
+    fill_options(getattr(job, spec.kind.name), spec.kind)
     if view.fault:
         job.error.CopyFrom(_error(view.fault))
     return job
@@ -148,7 +148,7 @@ def _option_words(kind: type[Kind]) -> dict[str, Any]:
     return {item.name: enum_of(hints[item.name]) for item in fields(kind.Options)}
 
 
-def _fill_options(message: Any, kind: Kind) -> None:
+def fill_options(message: Any, kind: Kind) -> None:
     message.SetInParent()
     for option, words in _option_words(type(kind)).items():
         value = getattr(kind.options, option)
