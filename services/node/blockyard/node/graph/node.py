@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 from blockyard.base.clock import Clock
 from blockyard.node.core.accounting import Account
-from blockyard.node.graph import requests
+from blockyard.node.graph import inline
 from blockyard.node.graph.bitmaps import Bitmap
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.tracking import Tracker
 from blockyard.node.interface.child import Buffer, Child
 from blockyard.node.interface.driver import Driver, FilterDriver, FormatDriver, ProtocolDriver
-from blockyard.node.interface.flags import DiscardMode
+from blockyard.node.interface.flags import WRITE_UNCHANGED, DiscardMode
 from blockyard.node.interface.mapping import Mapping
 
 if TYPE_CHECKING:
@@ -103,9 +103,18 @@ class Node:
         limits = driver.limits
         self.alignment = limits.request_alignment
         self.memory_alignment = limits.min_mem_alignment
-        longest = min(requests.INLINE_MAX, limits.max_transfer or requests.INLINE_MAX)
+        longest = min(inline.INLINE_MAX, limits.max_transfer or inline.INLINE_MAX)
         self.inline_max = longest if limits.min_mem_alignment == 1 else -1
-        self.read_now, self.write_now = requests.inline_path(self)
+        self.read_now, self.write_now = inline.forms(self)
+
+    def wrote(self, offset: int, length: int, flags: int) -> None:
+        """A range was changed, or may have been: flushes, watermarks and recording bitmaps take note."""
+        self.write_generation += 1
+        if offset + length > self.write_highest:
+            self.write_highest = offset + length
+        if self.recorders and not flags & WRITE_UNCHANGED:
+            for bitmap in self.recorders:
+                bitmap.mark(offset, length)
 
     def holders(self) -> list[str]:
         """Who keeps the node alive."""

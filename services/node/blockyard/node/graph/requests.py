@@ -1,9 +1,8 @@
 """The one path of every request: gate -> align -> track -> serve by the driver's mapping -> account -> mark dirty.
 
 Theory. Layers answer, they do not forward: a format driver tells where bytes are, and this module moves them, so
-that copy-on-write, zero filling, short backing files and alignment exist once. Every request first tries the inline
-form (`*_now`): no await, no task, no allocation per layer. It gives up by returning False, with no effect that a
-repetition would not repeat; then the awaiting form does all of it again.
+that copy-on-write, zero filling, short backing files and alignment exist once. Every read and write first tries its
+inline form (`graph.inline`); here are the awaiting forms, which do everything.
 
 What must not be here: opening and closing, permissions, anything about who asked.
 
@@ -17,164 +16,25 @@ from typing import TYPE_CHECKING, Final
 
 from blockyard.base.errors import NodeReadOnly, OperationUnsupported, RangeOutside
 from blockyard.base.ranges import ByteRange, align_down, align_up
-from blockyard.base.units import MIB
 from blockyard.node.core.accounting import BLOCK_STATUS, COPY, DISCARD, FLUSH, READ, TRUNCATE, WRITE, WRITE_ZEROES
 from blockyard.node.graph import writing
-from blockyard.node.graph.reading import ZEROES, fill_zeroes, misaligned, read_aligned
+from blockyard.node.graph.admission import Admitted
+from blockyard.node.graph.reading import ZEROES, fill_zeroes, read_aligned
 from blockyard.node.graph.tracking import TrackedRequest
 from blockyard.node.graph.writing import BufferPayload, Fetch, Payload
 from blockyard.node.interface import tracing
 from blockyard.node.interface.child import Buffer
 from blockyard.node.interface.driver import FilterDriver, FormatDriver, ProtocolDriver, Resizable
-from blockyard.node.interface.flags import COMPRESSED, FUA, NO_FALLBACK, WRITE_UNCHANGED, DiscardMode, Preallocation
-from blockyard.node.interface.mapping import MapKind, Mapping
+from blockyard.node.interface.flags import FUA, NO_FALLBACK, WRITE_UNCHANGED, DiscardMode, Preallocation
+from blockyard.node.interface.mapping import Mapping
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from blockyard.node.graph.node import Node, ReadNow, WriteNow
+    from blockyard.node.graph.node import Node
 
-INLINE_MAX: Final = 1 * MIB
-"""Longer requests always await: copying more than this would hold up the loop for more than about 100 us."""
 SERIALISE_ALL: Final = 2**64
 """The end of a range that reaches past any node: what a truncate serialises."""
-
-DATA, ZERO, BACKING = MapKind.DATA, MapKind.ZERO, MapKind.BACKING
-
-
-# --- inline: no await ----------------------------------------------------------------------------------
-
-
-def inline_path(node: "Node") -> "tuple[ReadNow, WriteNow]":
-    """The inline forms for this kind of driver."""
-    if node.straight is not None:
-        return _read_now_straight, _write_now_straight
-    if node.is_format:
-        return _read_now_format, _write_now_format
-    return _read_now_driver, _write_now_driver
-
-
-def _read_now_driver(node: "Node", offset: int, into: memoryview) -> bool:
-    length = len(into)
-    if (
-        node.tracker.serialising
-        or length > node.inline_max
-        or (node.alignment > 1 and misaligned(node, offset, length))
-    ):
-        return False
-    start_ns = node.now_ns()
-    if not node.driver_read_now(offset, into):
-        return False
-    node.account.ended(READ, length, start_ns, node.now_ns())
-    return True
-
-
-def _write_now_driver(node: "Node", offset: int, data: Buffer, flags: int) -> bool:
-    length = len(data)
-    if node.read_only:
-        raise NodeReadOnly(node.name)
-    if (
-        node.tracker.serialising
-        or length > node.inline_max
-        or (node.alignment > 1 and misaligned(node, offset, length))
-    ):
-        return False
-    start_ns = node.now_ns()
-    if not node.driver_write_now(offset, data, flags):
-        return False
-    _written(node, offset, length, flags)
-    node.account.ended(WRITE, length, start_ns, node.now_ns())
-    return True
-
-
-def _read_now_straight(node: "Node", offset: int, into: memoryview) -> bool:
-    """For a format that is its child's bytes at a constant distance (raw): no look-up at all."""
-    length = len(into)
-    if node.tracker.serialising and node.tracker.blocks(offset, length):
-        return False
-    start_ns = node.now_ns()
-    child, distance = node.straight  # type: ignore[misc]
-    if not child.read_now(offset + distance, into):
-        return False
-    node.account.ended(READ, length, start_ns, node.now_ns())
-    return True
-
-
-def _write_now_straight(node: "Node", offset: int, data: Buffer, flags: int) -> bool:
-    length = len(data)
-    if node.read_only:
-        raise NodeReadOnly(node.name)
-    if flags & FUA or (node.tracker.serialising and node.tracker.blocks(offset, length)):
-        return False
-    start_ns = node.now_ns()
-    child, distance = node.straight  # type: ignore[misc]
-    if not child.write_now(offset + distance, data, flags):
-        return False
-    _written(node, offset, length, flags)
-    node.account.ended(WRITE, length, start_ns, node.now_ns())
-    return True
-
-
-def _read_now_format(node: "Node", offset: int, into: memoryview) -> bool:
-    length = len(into)
-    if length > INLINE_MAX or (node.tracker.serialising and node.tracker.blocks(offset, length)):
-        return False
-    start_ns = node.now_ns()
-    lookup = node.lookup
-    position = 0
-    while position < length:
-        mapping = lookup(offset + position, length - position)
-        if mapping is None:
-            return False
-        part = into if mapping.length == length else into[position : position + mapping.length]
-        kind = mapping.kind
-        if kind is DATA:
-            if not mapping.child.read_now(mapping.offset, part):  # type: ignore[union-attr]
-                return False
-        elif kind is ZERO:
-            fill_zeroes(part)
-        elif kind is not BACKING or not _read_backing_now(node, offset + position, part):
-            return False
-        position += mapping.length
-    node.account.ended(READ, length, start_ns, node.now_ns())
-    return True
-
-
-def _read_backing_now(node: "Node", offset: int, into: memoryview) -> bool:
-    backing = node.children.get("backing")
-    if backing is None or offset >= backing.node.driver.size:
-        fill_zeroes(into)
-        return True
-    # Past the end of a short backing file the edge has no inline answer.
-    return backing.read_now(offset, into)
-
-
-def _write_now_format(node: "Node", offset: int, data: Buffer, flags: int) -> bool:
-    length = len(data)
-    if node.read_only:
-        raise NodeReadOnly(node.name)
-    if flags & (FUA | COMPRESSED) or length > INLINE_MAX:
-        return False
-    if node.tracker.serialising and node.tracker.blocks(offset, length):
-        return False
-    start_ns = node.now_ns()
-    mapping = node.lookup(offset, length)
-    if mapping is None or not mapping.writable or mapping.kind is not DATA or mapping.length < length:
-        return False
-    if not mapping.child.write_now(mapping.offset, data, flags):  # type: ignore[union-attr]
-        return False
-    _written(node, offset, length, flags)
-    node.account.ended(WRITE, length, start_ns, node.now_ns())
-    return True
-
-
-def _written(node: "Node", offset: int, length: int, flags: int) -> None:
-    node.write_generation += 1
-    if offset + length > node.write_highest:
-        node.write_highest = offset + length
-    if node.recorders and not flags & WRITE_UNCHANGED:
-        for bitmap in node.recorders:
-            bitmap.mark(offset, length)
 
 
 # --- reads ---------------------------------------------------------------------------------------------
@@ -189,20 +49,12 @@ async def read(node: "Node", offset: int, into: memoryview) -> None:
 
 
 async def _read(node: "Node", offset: int, into: memoryview) -> None:
-    start_ns = node.now_ns()
-    request = await node.tracker.begin(READ, offset, len(into))
-    try:
+    async with Admitted(node, READ, offset, len(into)):
         there = max(0, min(len(into), node.driver.size - offset))
         if there < len(into):  # someone shrank the node while we waited
             fill_zeroes(into[there:])
         if there:
             await read_aligned(node, offset, into[:there])
-    except BaseException:
-        node.account.fail(READ, node.now_ns() - start_ns)
-        raise
-    finally:
-        node.tracker.end(request)
-    node.account.ended(READ, len(into), start_ns, node.now_ns())
 
 
 # --- writes --------------------------------------------------------------------------------------------
@@ -224,23 +76,17 @@ async def write_from(node: "Node", offset: int, payload: Payload, flags: int = 0
 async def _write(node: "Node", offset: int, payload: Payload, flags: int) -> None:
     if node.read_only:
         raise NodeReadOnly(node.name)
-    start_ns, length = node.now_ns(), payload.length
-    request = await node.tracker.begin(
-        WRITE, offset, length, writing.unit_to_serialise(node, offset, length, flags)
-    )
-    try:
-        _check_still_inside(node, offset, length)
-        await writing.write_aligned(node, request, offset, payload, flags)
-    except BaseException:
-        node.account.fail(WRITE, node.now_ns() - start_ns)
-        raise
-    finally:
-        # After an error part of it may be in place: readers and copiers must look again.
-        _written(node, offset, length, flags)
-        node.tracker.end(request)
+    length = payload.length
+    unit = writing.unit_to_serialise(node, offset, length, flags)
+    async with Admitted(node, WRITE, offset, length, unit) as request:
+        try:
+            _check_still_inside(node, offset, length)
+            await writing.write_aligned(node, request, offset, payload, flags)
+        finally:
+            # After an error part of it may be in place: readers and copiers must look again.
+            node.wrote(offset, length, flags)
     if flags & FUA and node.is_format:
         await flush(node)
-    node.account.ended(WRITE, length, start_ns, node.now_ns())
 
 
 async def populate(node: "Node", offset: int, length: int, fetch: Fetch | None = None) -> int:
@@ -249,36 +95,25 @@ async def populate(node: "Node", offset: int, length: int, fetch: Fetch | None =
     Atomic towards guests' writes of the range. `fetch` gives the backing chain's bytes, if not by plain reads.
     Returns how many bytes were written.
     """
-    start_ns = node.now_ns()
     unit = max(1, node.driver.limits.allocation_unit, node.alignment)
-    request = await node.tracker.begin(COPY, offset, length, unit)
-    try:
-        written = await writing.populate(node, request, offset, length, fetch)
-        node.write_generation += 1
-    except BaseException:
-        node.account.fail(COPY, node.now_ns() - start_ns)
-        raise
-    finally:
-        node.tracker.end(request)
-    node.account.ended(COPY, written, start_ns, node.now_ns())
-    return written
+    admitted = Admitted(node, COPY, offset, length, unit)
+    async with admitted as request:
+        try:
+            admitted.length = await writing.populate(node, request, offset, length, fetch)
+        finally:
+            node.wrote(offset, length, WRITE_UNCHANGED)
+    return admitted.length
 
 
 async def copied_by_kernel(node: "Node", offset: int, length: int, copy: "Callable[[], Awaitable[None]]") -> None:
     """Track and account a write that the kernel makes to a protocol node behind the driver's back."""
     if node.read_only:
         raise NodeReadOnly(node.name)
-    start_ns = node.now_ns()
-    request = await node.tracker.begin(WRITE, offset, length)
-    try:
-        await copy()
-    except BaseException:
-        node.account.fail(WRITE, node.now_ns() - start_ns)
-        raise
-    finally:
-        _written(node, offset, length, 0)
-        node.tracker.end(request)
-    node.account.ended(WRITE, length, start_ns, node.now_ns())
+    async with Admitted(node, WRITE, offset, length):
+        try:
+            await copy()
+        finally:
+            node.wrote(offset, length, 0)
 
 
 def _check_still_inside(node: "Node", offset: int, length: int) -> None:
@@ -304,21 +139,16 @@ async def _zero(node: "Node", offset: int, length: int, flags: int) -> None:
         raise NodeReadOnly(node.name)
     if not length:
         return
-    start_ns = node.now_ns()
-    unit = max(1, node.driver.limits.zero_alignment, node.driver.limits.allocation_unit, node.alignment)
-    request = await node.tracker.begin(WRITE_ZEROES, offset, length, 0 if node.is_filter else unit)
-    try:
-        _check_still_inside(node, offset, length)
-        await _zero_split(node, request, offset, length, flags)
-    except BaseException:
-        node.account.fail(WRITE_ZEROES, node.now_ns() - start_ns)
-        raise
-    finally:
-        _written(node, offset, length, flags)
-        node.tracker.end(request)
+    limits = node.driver.limits
+    unit = max(1, limits.zero_alignment, limits.allocation_unit, node.alignment)
+    async with Admitted(node, WRITE_ZEROES, offset, length, 0 if node.is_filter else unit) as request:
+        try:
+            _check_still_inside(node, offset, length)
+            await _zero_split(node, request, offset, length, flags)
+        finally:
+            node.wrote(offset, length, flags)
     if flags & FUA and node.is_format:
         await flush(node)
-    node.account.ended(WRITE_ZEROES, length, start_ns, node.now_ns())
 
 
 async def _zero_split(node: "Node", request: TrackedRequest, offset: int, length: int, flags: int) -> None:
@@ -370,24 +200,17 @@ async def discard(node: "Node", offset: int, length: int) -> None:
         raise NodeReadOnly(node.name)
     if not length or node.discard is DiscardMode.IGNORE:
         return
-    start_ns = node.now_ns()
     limits = node.driver.limits
-    request = await node.tracker.begin(
-        DISCARD, offset, length, 0 if node.is_filter else max(1, limits.discard_alignment, limits.allocation_unit)
-    )
-    try:
-        _check_still_inside(node, offset, length)
-        middle = _aligned_inside(node, offset, length, 1 if node.is_filter else limits.discard_alignment)
-        step = align_down(limits.max_discard, limits.discard_alignment) or middle.length or 1
-        for start in range(middle.offset, middle.end, step):
-            await node.driver.discard(start, min(step, middle.end - start))
-    except BaseException:
-        node.account.fail(DISCARD, node.now_ns() - start_ns)
-        raise
-    finally:
-        _written(node, offset, length, 0)
-        node.tracker.end(request)
-    node.account.ended(DISCARD, length, start_ns, node.now_ns())
+    unit = max(1, limits.discard_alignment, limits.allocation_unit)
+    async with Admitted(node, DISCARD, offset, length, 0 if node.is_filter else unit):
+        try:
+            _check_still_inside(node, offset, length)
+            middle = _aligned_inside(node, offset, length, 1 if node.is_filter else limits.discard_alignment)
+            step = align_down(limits.max_discard, limits.discard_alignment) or middle.length or 1
+            for start in range(middle.offset, middle.end, step):
+                await node.driver.discard(start, min(step, middle.end - start))
+        finally:
+            node.wrote(offset, length, 0)
 
 
 async def flush(node: "Node") -> bool:
@@ -398,22 +221,12 @@ async def flush(node: "Node") -> bool:
     wanted = node.write_generation
     if node.flushed_generation >= wanted or node.no_flush:
         return False
-    start_ns = node.now_ns()
     # Tracked from here on, for a drain must wait also for those who wait for the lock.
-    request = await node.tracker.begin(FLUSH, 0, 0)
-    try:
-        async with node.flush_lock:
-            if node.flushed_generation >= wanted:
-                return True
+    async with Admitted(node, FLUSH, 0, 0), node.flush_lock:
+        if node.flushed_generation < wanted:
             generation = node.write_generation
             await _traced_flush(node)
             node.flushed_generation = max(node.flushed_generation, generation)
-    except BaseException:
-        node.account.fail(FLUSH, node.now_ns() - start_ns)
-        raise
-    finally:
-        node.tracker.end(request)
-    node.account.ended(FLUSH, 0, start_ns, node.now_ns())
     return True
 
 

@@ -1,0 +1,149 @@
+"""The inline forms of reads and writes: no await, no task, no allocation per layer.
+
+They give up by returning False, with no effect that a repetition would not repeat; then the awaiting forms in
+`graph.requests` do all of it again. What is inline starts and ends between two turns of the loop, so it needs no
+tracking; it only looks whether someone serialises its range.
+
+Which form a node takes is chosen once, when it adopts its driver. Must not await, allocate, or know who asked.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from blockyard.base.errors import NodeReadOnly
+from blockyard.base.units import MIB
+from blockyard.node.core.accounting import READ, WRITE
+from blockyard.node.graph.reading import fill_zeroes, misaligned
+from blockyard.node.interface.child import Buffer
+from blockyard.node.interface.flags import COMPRESSED, FUA
+from blockyard.node.interface.mapping import MapKind
+
+if TYPE_CHECKING:
+    from blockyard.node.graph.node import Node, ReadNow, WriteNow
+
+INLINE_MAX: Final = 1 * MIB
+"""Longer requests always await: copying more than this would hold up the loop for more than about 100 us."""
+
+DATA, ZERO, BACKING = MapKind.DATA, MapKind.ZERO, MapKind.BACKING
+
+
+def forms(node: "Node") -> "tuple[ReadNow, WriteNow]":
+    """The inline forms for this kind of driver."""
+    if node.straight is not None:
+        return _read_now_straight, _write_now_straight
+    if node.is_format:
+        return _read_now_format, _write_now_format
+    return _read_now_driver, _write_now_driver
+
+
+def _read_now_driver(node: "Node", offset: int, into: memoryview) -> bool:
+    length = len(into)
+    if (
+        node.tracker.serialising
+        or length > node.inline_max
+        or (node.alignment > 1 and misaligned(node, offset, length))
+    ):
+        return False
+    start_ns = node.now_ns()
+    if not node.driver_read_now(offset, into):
+        return False
+    node.account.ended(READ, length, start_ns, node.now_ns())
+    return True
+
+
+def _write_now_driver(node: "Node", offset: int, data: Buffer, flags: int) -> bool:
+    length = len(data)
+    if node.read_only:
+        raise NodeReadOnly(node.name)
+    if (
+        node.tracker.serialising
+        or length > node.inline_max
+        or (node.alignment > 1 and misaligned(node, offset, length))
+    ):
+        return False
+    start_ns = node.now_ns()
+    if not node.driver_write_now(offset, data, flags):
+        return False
+    node.wrote(offset, length, flags)
+    node.account.ended(WRITE, length, start_ns, node.now_ns())
+    return True
+
+
+def _read_now_straight(node: "Node", offset: int, into: memoryview) -> bool:
+    """For a format that is its child's bytes at a constant distance (raw): no look-up at all."""
+    length = len(into)
+    if node.tracker.serialising and node.tracker.blocks(offset, length):
+        return False
+    start_ns = node.now_ns()
+    child, distance = node.straight  # type: ignore[misc]
+    if not child.read_now(offset + distance, into):
+        return False
+    node.account.ended(READ, length, start_ns, node.now_ns())
+    return True
+
+
+def _write_now_straight(node: "Node", offset: int, data: Buffer, flags: int) -> bool:
+    length = len(data)
+    if node.read_only:
+        raise NodeReadOnly(node.name)
+    if flags & FUA or (node.tracker.serialising and node.tracker.blocks(offset, length)):
+        return False
+    start_ns = node.now_ns()
+    child, distance = node.straight  # type: ignore[misc]
+    if not child.write_now(offset + distance, data, flags):
+        return False
+    node.wrote(offset, length, flags)
+    node.account.ended(WRITE, length, start_ns, node.now_ns())
+    return True
+
+
+def _read_now_format(node: "Node", offset: int, into: memoryview) -> bool:
+    length = len(into)
+    if length > INLINE_MAX or (node.tracker.serialising and node.tracker.blocks(offset, length)):
+        return False
+    start_ns = node.now_ns()
+    lookup = node.lookup
+    position = 0
+    while position < length:
+        mapping = lookup(offset + position, length - position)
+        if mapping is None:
+            return False
+        part = into if mapping.length == length else into[position : position + mapping.length]
+        kind = mapping.kind
+        if kind is DATA:
+            if not mapping.child.read_now(mapping.offset, part):  # type: ignore[union-attr]
+                return False
+        elif kind is ZERO:
+            fill_zeroes(part)
+        elif kind is not BACKING or not _read_backing_now(node, offset + position, part):
+            return False
+        position += mapping.length
+    node.account.ended(READ, length, start_ns, node.now_ns())
+    return True
+
+
+def _read_backing_now(node: "Node", offset: int, into: memoryview) -> bool:
+    backing = node.children.get("backing")
+    if backing is None or offset >= backing.node.driver.size:
+        fill_zeroes(into)
+        return True
+    # Past the end of a short backing file the edge has no inline answer.
+    return backing.read_now(offset, into)
+
+
+def _write_now_format(node: "Node", offset: int, data: Buffer, flags: int) -> bool:
+    length = len(data)
+    if node.read_only:
+        raise NodeReadOnly(node.name)
+    if flags & (FUA | COMPRESSED) or length > INLINE_MAX:
+        return False
+    if node.tracker.serialising and node.tracker.blocks(offset, length):
+        return False
+    start_ns = node.now_ns()
+    mapping = node.lookup(offset, length)
+    if mapping is None or not mapping.writable or mapping.kind is not DATA or mapping.length < length:
+        return False
+    if not mapping.child.write_now(mapping.offset, data, flags):  # type: ignore[union-attr]
+        return False
+    node.wrote(offset, length, flags)
+    node.account.ended(WRITE, length, start_ns, node.now_ns())
+    return True
