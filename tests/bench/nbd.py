@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.bench.harness import Row
+from tests.bench.harness import RUNS, Row, more
 
 from blockyard.base.clock import SystemClock
 from blockyard.base.units import MIB
@@ -32,12 +32,11 @@ from blockyard.node.graph.graph import Graph
 from blockyard.node.storage.rooted import RootedStorage
 
 SIZE: Final = 256 * MIB
-ROUNDS: Final = 5
 SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True)
-class Case:
+class Job:
     """A fio job, the image format, and the ratios that are wanted."""
 
     pattern: str
@@ -47,34 +46,34 @@ class Case:
     wanted: dict[str, float]
 
 
-CASES: Final = {
-    "nbd-raw-read-4k-32": Case("randread", "4k", 32, "raw", {"qemu-nbd": 2.0, "nbdkit": 1.5}),
-    "nbd-raw-read-4k-1": Case("randread", "4k", 1, "raw", {"qemu-nbd": 1.1}),
-    "nbd-raw-write-4k-32": Case("randwrite", "4k", 32, "raw", {"qemu-nbd": 1.5}),
-    "nbd-raw-read-256k-16": Case("randread", "256k", 16, "raw", {"qemu-nbd": 1.3}),
-    "nbd-raw-write-256k-16": Case("randwrite", "256k", 16, "raw", {"qemu-nbd": 1.3}),
-    "nbd-qcow2-read-4k-32": Case("randread", "4k", 32, "qcow2", {"qemu-nbd": 1.6}),
-    "nbd-qcow2-write-4k-32": Case("randwrite", "4k", 32, "qcow2", {"qemu-nbd": 1.2}),
+JOBS: Final = {
+    "nbd-raw-read-4k-32": Job("randread", "4k", 32, "raw", {"qemu-nbd": 2.0, "nbdkit": 1.5}),
+    "nbd-raw-read-4k-1": Job("randread", "4k", 1, "raw", {"qemu-nbd": 1.1}),
+    "nbd-raw-write-4k-32": Job("randwrite", "4k", 32, "raw", {"qemu-nbd": 1.5}),
+    "nbd-raw-read-256k-16": Job("randread", "256k", 16, "raw", {"qemu-nbd": 1.3}),
+    "nbd-raw-write-256k-16": Job("randwrite", "256k", 16, "raw", {"qemu-nbd": 1.3}),
+    "nbd-qcow2-read-4k-32": Job("randread", "4k", 32, "qcow2", {"qemu-nbd": 1.6}),
+    "nbd-qcow2-write-4k-32": Job("randwrite", "4k", 32, "qcow2", {"qemu-nbd": 1.2}),
 }
 
 
-def run(name: str, folder: Path, rounds: int = ROUNDS) -> list[Row]:
+def run(name: str, folder: Path, rounds: int = RUNS) -> list[Row]:
     """Measure one case in `folder`; a row for each peer."""
-    case = CASES[name]
+    job = JOBS[name]
     with contextlib.ExitStack() as stack:
         servers = {
-            who: (stack.enter_context(start(folder, case.driver)), image(folder, who, case.driver))
+            who: (stack.enter_context(start(folder, job.driver)), image(folder, who, job.driver))
             for who, start in (("ours", _ours), ("qemu-nbd", _qemu), ("nbdkit", _nbdkit))
-            if who == "ours" or who in case.wanted
+            if who == "ours" or who in job.wanted
         }
         figures: dict[str, list[float]] = {who: [] for who in servers}
         for _ in range(rounds):
             for who, (socket, path) in servers.items():
                 _warm(path)
-                figures[who].append(_fio(case, socket))
+                figures[who].append(_fio(job, socket))
     median = {who: statistics.median(values) for who, values in figures.items()}
     ours = median.pop("ours")
-    return [Row(name, ours, peer, who, "requests/s", ours / peer) for who, peer in median.items()]
+    return [more(name, ours, peer, who, "requests/s") for who, peer in median.items()]
 
 
 def image(folder: Path, who: str, driver: str) -> Path:
@@ -90,14 +89,14 @@ def image(folder: Path, who: str, driver: str) -> Path:
     return path
 
 
-def _fio(case: Case, socket: Path) -> float:
+def _fio(job: Job, socket: Path) -> float:
     output = _run(
         "fio", "--name=bench", "--ioengine=nbd", f"--uri=nbd+unix:///?socket={socket}", f"--size={SIZE}",
-        "--time_based", f"--runtime={SECONDS}", "--norandommap", "--randrepeat=0", f"--rw={case.pattern}",
-        f"--bs={case.block}", f"--iodepth={case.depth}", "--output-format=json",
+        "--time_based", f"--runtime={SECONDS}", "--norandommap", "--randrepeat=0", f"--rw={job.pattern}",
+        f"--bs={job.block}", f"--iodepth={job.depth}", "--output-format=json",
     )  # fmt: skip
-    job = json.loads(output[output.index("{") :])["jobs"][0]
-    return float(job["read"]["iops"] or job["write"]["iops"])
+    result = json.loads(output[output.index("{") :])["jobs"][0]
+    return float(result["read"]["iops"] or result["write"]["iops"])
 
 
 def _warm(path: Path) -> None:
@@ -160,16 +159,16 @@ def _case(name: str) -> Callable[[Path], list[Row]]:
     return lambda folder: run(name, folder)
 
 
-BENCHES: Final[dict[str, Callable[[Path], list[Row]]]] = {name: _case(name) for name in CASES}
+BENCHES: Final[dict[str, Callable[[Path], list[Row]]]] = {name: _case(name) for name in JOBS}
 """Each case as a function of a folder to work in."""
 PEERS: Final = ("fio", "qemu-nbd", "nbdkit", "qemu-img")
 
 
 def _main(names: list[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="blockyard-bench-") as folder:
-        for name in names or CASES:
+        for name in names or JOBS:
             for row in run(name, Path(folder)):
-                wanted = CASES[name].wanted[row.peer_name]
+                wanted = JOBS[name].wanted[row.peer_name]
                 verdict = "ok" if row.ratio >= wanted else "BELOW"
                 print(
                     f"{row.case:24} {row.ours:9.0f} {row.unit} {row.peer_name:9} {row.peer:9.0f}"
