@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from tests.support.living_jobs import Scene, living, spec_of
+from tests.support.small_node import open_gate
 
 from blockyard.base.errors import (
     InvalidArgument,
@@ -227,3 +228,32 @@ async def test_a_record_is_enough_to_make_the_same_job_again():
         assert (record.speed_bytes_per_second, record.labels) == (5 << 20, {"a": "b"})
         assert (record.fencing_token, record.user_paused, record.state) == (7, True, "READY")
         assert record.done_bytes == 64 * 4096
+
+
+class SlowStore(MemoryStore):
+    """Takes its time to write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = open_gate()
+
+    async def put(self, record: JobRecord) -> None:
+        await self.gate.wait()
+        await super().put(record)
+
+
+async def test_a_job_is_not_shown_before_it_was_written_down():
+    async with living() as scene:
+        scene.store = SlowStore()
+        scene.manager = scene.another_manager(1)
+        stage(scene)
+        scene.store.gate.clear()
+        call = asyncio.create_task(scene.start("stream", node_name="a"))
+        await scene.pass_time()
+        assert scene.manager.present() == {}
+        assert scene.manager.listed("", 10) == ([], False)
+        with pytest.raises(ResourceNotFound):
+            scene.manager.get("job")
+        scene.store.gate.set()
+        await call
+        assert list(scene.manager.present()) == ["job"]

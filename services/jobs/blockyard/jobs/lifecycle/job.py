@@ -5,7 +5,8 @@ other table, write the record, tell the watchers), and the picture for clients. 
 node, decisions about what to do next; those are the runner's.
 
 Invariants:
-1. Only `move` changes the state, only along TRANSITIONS, and the record is stored before anybody sees it.
+1. Only `move` changes the state, only along TRANSITIONS, and the record is stored before watchers are told. Verbs
+   are checked against the new state from its first moment, so none is accepted that comes too late.
 2. A verb never awaits, so what it checks still holds when it acts.
 3. `cancel` ends every pause; nothing ends a cancel.
 4. Once `finalizing` is set the graph change is under way: only FINALIZE is accepted, and changes nothing.

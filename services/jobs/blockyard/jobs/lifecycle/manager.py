@@ -180,11 +180,11 @@ class Manager:
         return self._find(job_id).job.view()
 
     def present(self) -> Mapping[str, JobView]:
-        return {job_id: runner.job.view() for job_id, runner in self._runners.items()}
+        return {job_id: runner.job.view() for job_id, runner in self._runners.items() if _shown(runner)}
 
     def listed(self, after: str, count: int) -> tuple[Sequence[JobView], bool]:
         """At most `count` jobs by id, those after `after`; whether there are more."""
-        names = sorted(name for name in self._runners if name > after)
+        names = sorted(name for name, runner in self._runners.items() if name > after and _shown(runner))
         views = [self._runners[name].job.view() for name in names[:count]]
         return views, len(names) > count
 
@@ -244,7 +244,7 @@ class Manager:
 
     def _find(self, job_id: str) -> Runner:
         runner = self._runners.get(job_id)
-        if runner is None:
+        if runner is None or not _shown(runner):
             raise ResourceNotFound("job", job_id)
         return runner
 
@@ -288,3 +288,8 @@ class Manager:
                 _log.warning("%s did not end in time; its session is left at the node", task.get_name())
                 task.cancel()
         await ended
+
+
+def _shown(runner: Runner) -> bool:
+    """A job is nobody's business until it was written down as CREATED."""
+    return runner.job.revision > 0
