@@ -30,6 +30,7 @@ from blockyard.node.rpc.data import DataServicer
 from blockyard.node.rpc.exports import ExportServicer, nbd_address
 from blockyard.node.rpc.memory import RequestMemory
 from blockyard.node.rpc.nodes import NodeServicer
+from blockyard.node.rpc.pieces import add_data_service
 from blockyard.node.rpc.session import SessionLimits
 from blockyard.node.storage import RootedStorage
 from blockyard.rpc import server
@@ -40,13 +41,20 @@ from blockyard.v1 import (
     bitmap_pb2_grpc,
     control_pb2_grpc,
     copy_pb2_grpc,
-    data_pb2_grpc,
     debug_pb2_grpc,
     export_pb2_grpc,
     node_pb2_grpc,
 )
 
 _log: Final = logging.getLogger(__name__)
+_LATER: Final = (
+    ("SnapshotService", control_pb2_grpc, "snapshots"),
+    ("AttachmentService", control_pb2_grpc, "attachments"),
+    ("ThrottleService", control_pb2_grpc, "throttling"),
+    ("SecretService", control_pb2_grpc, "secrets"),
+    ("DebugService", debug_pb2_grpc, "fault injection"),
+)
+"""Services of the API whose work is not there: name, module, and what would be done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,21 +136,21 @@ def _services(
     instance_id = config.instance_id or telemetry.instance_id
     backstage = Backstage(graph, leases, instance_id, metadata.version("blockyard"), _limits(config), memory)
     offered = (
-        ("NodeService", node_pb2_grpc, NodeServicer(backstage)),
-        ("DataService", data_pb2_grpc, DataServicer(graph, session)),
-        ("BitmapService", bitmap_pb2_grpc, BitmapServicer(graph, memory)),
-        ("ExportService", export_pb2_grpc, ExportServicer(exports, memory)),
-        ("CopyService", copy_pb2_grpc, CopyServicer(copies)),
-        ("SnapshotService", control_pb2_grpc, _later(control_pb2_grpc.SnapshotServiceServicer, "snapshots")),
-        ("AttachmentService", control_pb2_grpc, _later(control_pb2_grpc.AttachmentServiceServicer, "attachments")),
-        ("ThrottleService", control_pb2_grpc, _later(control_pb2_grpc.ThrottleServiceServicer, "throttling")),
-        ("SecretService", control_pb2_grpc, _later(control_pb2_grpc.SecretServiceServicer, "secrets")),
-        ("DebugService", debug_pb2_grpc, _later(debug_pb2_grpc.DebugServiceServicer, "fault injection")),
+        ("NodeService", node_pb2_grpc.add_NodeServiceServicer_to_server, NodeServicer(backstage)),
+        ("DataService", add_data_service, DataServicer(graph, session)),
+        ("BitmapService", bitmap_pb2_grpc.add_BitmapServiceServicer_to_server, BitmapServicer(graph, memory)),
+        ("ExportService", export_pb2_grpc.add_ExportServiceServicer_to_server, ExportServicer(exports, memory)),
+        ("CopyService", copy_pb2_grpc.add_CopyServiceServicer_to_server, CopyServicer(copies)),
+        *(
+            (
+                name,
+                getattr(module, f"add_{name}Servicer_to_server"),
+                _later(getattr(module, f"{name}Servicer"), what),
+            )
+            for name, module, what in _LATER
+        ),
     )
-    return [
-        Service(f"blockyard.v1.{name}", getattr(module, f"add_{name}Servicer_to_server"), servicer, telemetry)
-        for name, module, servicer in offered
-    ]
+    return [Service(f"blockyard.v1.{name}", add, servicer, telemetry) for name, add, servicer in offered]
 
 
 def _later(base: type[object], what: str) -> object:

@@ -15,6 +15,7 @@ from blockyard.node.graph.status import Extent
 from blockyard.node.graph.temporary import borrowed
 from blockyard.node.graph.user import User
 from blockyard.node.interface.flags import COMPRESSED, FUA, MAY_UNMAP, NO_FALLBACK
+from blockyard.node.rpc.pieces import Piece
 from blockyard.node.rpc.session import SessionLimits, serve_session
 from blockyard.node.rpc.traced import spare_after
 from blockyard.v1 import data_pb2 as data
@@ -53,7 +54,7 @@ class DataServicer(DataServiceServicer):
                         await user.read(position, part)
                     yield _piece(position, bytes(part), request.sparse)
 
-    async def Write(self, requests: AsyncIterator[data.WriteRequest], context: Any) -> data.WriteResponse:  # noqa: N802
+    async def Write(self, requests: AsyncIterator[Piece], context: Any) -> data.WriteResponse:  # noqa: N802
         stream = aiter(requests)
         first = await anext(stream, None)
         if first is None:
@@ -132,15 +133,15 @@ def _piece(offset: int, content: bytes, sparse: bool) -> data.ReadResponse:
     return data.ReadResponse(offset_bytes=offset, data=content)
 
 
-async def _write_piece(user: User, request: data.WriteRequest, flags: int) -> int:
-    if request.WhichOneof("content") == "zero_length_bytes":
-        await user.zero(request.offset_bytes, request.zero_length_bytes, MAY_UNMAP)
-        return request.zero_length_bytes
-    content = request.data
+async def _write_piece(user: User, piece: Piece, flags: int) -> int:
+    content = piece.data
+    if content is None:
+        await user.zero(piece.offset, piece.zero_length, MAY_UNMAP)
+        return piece.zero_length
     if len(content) > MAX_CHUNK:
         raise InvalidArgument("data", f"at most {MAX_CHUNK} bytes", str(len(content)))
-    if not user.write_now(request.offset_bytes, content, flags):
-        await user.write(request.offset_bytes, content, flags)
+    if not user.write_now(piece.offset, content, flags):
+        await user.write(piece.offset, content, flags)
     return len(content)
 
 

@@ -13,6 +13,7 @@ Invariants
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
@@ -30,7 +31,6 @@ from blockyard.node.rpc.traced import spare_after
 from blockyard.rpc.interceptors import ClientGone
 from blockyard.v1.data_pb2 import (
     IoRequest,
-    IoResult,
     IoSessionOpened,
     IoSessionRequest,
     IoSessionResponse,
@@ -41,7 +41,7 @@ MAX_CLIENT_NAME: Final = 128
 MAX_ERROR: Final = 1024
 """Characters of an error's text in a result."""
 RESPONSE_BYTES: Final = 1 * MIB
-"""Data of results in one message, as far as a single result allows; also what is read before it is sent."""
+"""Data of results in one message, or a single result; twice as much is read before it is sent."""
 TURN_REQUESTS: Final = 128
 """Requests served inline before others get the loop."""
 
@@ -91,10 +91,8 @@ class Session:
         self._write = write
         self._credits = self._granted = in_flight
         self._bytes = self._granted_bytes = limits.max_bytes_in_flight
-        self._results: list[IoResult] = []
-        self._costs: list[int] = []
-        """Bytes that each result gives back."""
-        self._result_bytes = 0
+        self._ready: deque[_Answers] = deque()
+        """What waits to be sent; results are added to the last while it has room."""
         self._sending = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._scratch = memoryview(bytearray(0))
@@ -132,11 +130,11 @@ class Session:
             raise LimitReached("requests in flight in this session", self._granted)
         for at, request in enumerate(requests, 1):
             self._begin(request)
-            if self._result_bytes >= RESPONSE_BYTES:
+            if len(self._ready) > 1:
                 await self._send()
             elif not at % TURN_REQUESTS:
                 await asyncio.sleep(0)
-        if self._results:
+        if self._ready:
             await self._send()
 
     def _begin(self, request: IoRequest) -> None:
@@ -154,33 +152,31 @@ class Session:
                     self._scratch = memoryview(bytearray(length))
                 part = self._scratch if length == len(self._scratch) else self._scratch[:length]
                 if self._user.read_now(request.offset_bytes, part):
-                    self._done(IoResult(id=request.id, data=bytes(part)), cost, length)
+                    self._done(request.id, cost, bytes(part))
                     return
             elif (
                 operation == WRITE
                 and length <= MAX_REQUEST
                 and self._user.write_now(request.offset_bytes, content, FUA if request.fua else 0)
             ):
-                self._done(IoResult(id=request.id), cost)
+                self._done(request.id, cost)
                 return
         except BlockError as problem:
-            self._done(_failure(request, problem), cost)
+            self._failed(request.id, cost, problem)
             return
         task = asyncio.create_task(self._serve(request, cost))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, request: IoRequest, cost: int) -> None:
-        content = b""
         try:
             content = await _OPERATIONS.get(request.operation, _unknown)(self._user, request)
-            result = IoResult(id=request.id, data=content)
+            self._done(request.id, cost, content)
         except BlockError as problem:
-            result = _failure(request, problem)
+            self._failed(request.id, cost, problem)
         except Exception as problem:
             _log.exception("a session's request ended in a bug of ours")
-            result = _failure(request, InternalError(type(problem).__name__))
-        self._done(result, cost, len(content))
+            self._failed(request.id, cost, InternalError(type(problem).__name__))
         # Requests that a thread answered end in one turn: let them share a message.
         await asyncio.sleep(0)
         try:
@@ -188,41 +184,42 @@ class Session:
         except ClientGone:
             return  # the call's own task learns it too
 
-    def _done(self, result: IoResult, cost: int, length: int = 0) -> None:
-        self._results.append(result)
-        self._costs.append(cost)
-        self._result_bytes += length
+    def _done(self, request_id: int, cost: int, content: bytes = b"") -> None:
+        answers = self._room(cost, len(content))
+        answers.response.results.add(id=request_id, data=content)
+
+    def _failed(self, request_id: int, cost: int, problem: BlockError) -> None:
+        # Names of files may hold bytes that are no UTF-8; protobuf refuses those.
+        message = str(problem)[:MAX_ERROR].encode(errors="backslashreplace").decode()
+        self._room(cost, len(message)).response.results.add(
+            id=request_id,
+            code=code_pb2.Code.Value(problem.canonical()),
+            reason=problem.reason,
+            error_message=message,
+        )
+
+    def _room(self, cost: int, length: int) -> "_Answers":
+        """The message that the next result goes into."""
+        if not self._ready or self._ready[-1].length + length > RESPONSE_BYTES:
+            self._ready.append(_Answers())
+        answers = self._ready[-1]
+        answers.count += 1
+        answers.cost += cost
+        answers.length += length
+        return answers
 
     async def _send(self) -> None:
         if self._sending:
             return
         self._sending = True
         try:
-            while self._results:
-                await self._put(self._next_response())
+            while self._ready:
+                answers = self._ready.popleft()
+                self._credits += answers.count
+                self._bytes += answers.cost
+                await self._put(answers.response)
         finally:
             self._sending = False
-
-    def _next_response(self) -> IoSessionResponse:
-        taken, size = len(self._results), self._result_bytes
-        if size > RESPONSE_BYTES:
-            taken, size = self._fitting()
-        response = IoSessionResponse(results=self._results[:taken])
-        self._credits += taken
-        self._bytes += sum(self._costs[:taken])
-        self._result_bytes -= size
-        del self._results[:taken], self._costs[:taken]
-        return response
-
-    def _fitting(self) -> tuple[int, int]:
-        """How many results go into one message, at least one, and their bytes."""
-        size = 0
-        for taken, result in enumerate(self._results):
-            length = len(result.data)
-            if taken and size + length > RESPONSE_BYTES:
-                return taken, size
-            size += length
-        return len(self._results), size
 
     async def _put(self, response: IoSessionResponse) -> None:
         try:
@@ -231,11 +228,18 @@ class Session:
             raise ClientGone from problem
 
 
-def _failure(request: IoRequest, problem: BlockError) -> IoResult:
-    # Names of files may hold bytes that are no UTF-8; protobuf refuses those.
-    message = str(problem)[:MAX_ERROR].encode(errors="backslashreplace").decode()
-    code = code_pb2.Code.Value(problem.canonical())
-    return IoResult(id=request.id, code=code, reason=problem.reason, error_message=message)
+class _Answers:
+    """Results that travel in one message, and the credits that they give back."""
+
+    __slots__ = ("cost", "count", "length", "response")
+
+    def __init__(self) -> None:
+        self.response = IoSessionResponse()
+        self.count = 0
+        self.cost = 0
+        """Bytes of data of their requests."""
+        self.length = 0
+        """Bytes of data of the results."""
 
 
 async def _read(user: User, request: IoRequest) -> bytes:
