@@ -15,7 +15,7 @@ import asyncio
 from collections import deque
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from grpc import aio
 
@@ -35,6 +35,23 @@ MAX_BATCH: Final = 2 * MIB
 METHOD: Final = "/blockyard.v1.DataService/IoSession"
 
 
+_READ: Final = data.IoRequest.OPERATION_READ
+_WRITE: Final = data.IoRequest.OPERATION_WRITE
+
+
+class Wanted(NamedTuple):
+    """A request that has no number yet."""
+
+    operation: "data.IoRequest.Operation"
+    offset: int
+    length: int
+    content: bytes
+    cost: int
+    """Bytes of data that it takes of the credit."""
+    fua: bool = False
+    may_unmap: bool = False
+
+
 class IoSession:
     """Many requests on one stream. Make it with `client.data.session`."""
 
@@ -43,13 +60,14 @@ class IoSession:
         self.size_bytes = 0
         """Size of the node when the session was opened."""
         self._call = call
+        self._loop = asyncio.get_running_loop()
         self._wish = data.IoSessionOpen(node_name=node_name, client_name=client_name, max_in_flight=max_in_flight)
         self._settings = settings
         self._credits = self._max_bytes = self._bytes = 0
         self._last_id = 0
         self._waiting: dict[int, tuple[asyncio.Future[bytes], int]] = {}
-        self._line: deque[tuple[data.IoRequest, int, asyncio.Future[bytes]]] = deque()
-        self._outgoing: deque[data.IoRequest] = deque()
+        self._line: deque[tuple[Wanted, asyncio.Future[bytes]]] = deque()
+        self._outgoing: deque[tuple[int, Wanted]] = deque()
         self._work = asyncio.Event()
         self._failure: BlockError | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -71,7 +89,7 @@ class IoSession:
     ) -> None:
         """End the session. On a clean exit every request that was sent is waited for."""
         if kind is None and self._failure is None:
-            pending = [future for future, _ in self._waiting.values()] + [item[2] for item in self._line]
+            pending = [future for future, _ in self._waiting.values()] + [item[1] for item in self._line]
             await asyncio.gather(*pending, return_exceptions=True)
         self._end(CallCancelled(METHOD, "the session was closed"))
         for task in self._tasks:
@@ -86,73 +104,54 @@ class IoSession:
 
     async def read(self, offset: int, length: int) -> bytes:
         """Bytes of a range."""
-        read, limit = data.IoRequest.OPERATION_READ, min(MAX_REQUEST, self._max_bytes)
+        limit = min(MAX_REQUEST, self._max_bytes)
         if length <= limit:
-            request = data.IoRequest(operation=read, offset_bytes=offset, length_bytes=length)
-            return await self._submit(request, length)
-        futures = [
-            self._submit(
-                data.IoRequest(operation=read, offset_bytes=piece.offset, length_bytes=piece.length), piece.length
-            )
-            for piece in ByteRange(offset, length).pieces(limit)
-        ]
-        return b"".join(await _all(futures))
+            return await self._submit(Wanted(_READ, offset, length, b"", length))
+        pieces = ByteRange(offset, length).pieces(limit)
+        wanted = (Wanted(_READ, piece.offset, piece.length, b"", piece.length) for piece in pieces)
+        return b"".join(await _all([self._submit(each) for each in wanted]))
 
     async def write(self, offset: int, content: bytes, *, fua: bool = False) -> None:
         """Write bytes; a write of more than a MiB is several writes."""
-        write, limit = data.IoRequest.OPERATION_WRITE, min(MAX_REQUEST, self._max_bytes)
+        limit = min(MAX_REQUEST, self._max_bytes)
         if len(content) <= limit:
-            request = data.IoRequest(operation=write, offset_bytes=offset, data=content, fua=fua)
-            await self._submit(request, len(content))
+            await self._submit(Wanted(_WRITE, offset, 0, content, len(content), fua))
             return
         view = memoryview(content)
-        futures = [
-            self._submit(
-                data.IoRequest(
-                    operation=write, offset_bytes=offset + at, data=bytes(view[at : at + limit]), fua=fua
-                ),
-                min(limit, len(view) - at),
-            )
-            for at in range(0, len(view), limit)
-        ]
-        await _all(futures)
+        parts = ((offset + at, bytes(view[at : at + limit])) for at in range(0, len(view), limit))
+        await _all([self._submit(Wanted(_WRITE, at, 0, part, len(part), fua)) for at, part in parts])
 
     async def write_zeroes(self, offset: int, length: int, *, may_unmap: bool = False, fua: bool = False) -> None:
         """Make a range read as zeroes."""
         operation = data.IoRequest.OPERATION_WRITE_ZEROES
-        request = data.IoRequest(
-            operation=operation, offset_bytes=offset, length_bytes=length, may_unmap=may_unmap, fua=fua
-        )
-        await self._submit(request, 0)
+        await self._submit(Wanted(operation, offset, length, b"", 0, fua, may_unmap))
 
     async def discard(self, offset: int, length: int) -> None:
         """Tell that a range is not needed."""
-        operation = data.IoRequest.OPERATION_DISCARD
-        await self._submit(data.IoRequest(operation=operation, offset_bytes=offset, length_bytes=length), 0)
+        await self._submit(Wanted(data.IoRequest.OPERATION_DISCARD, offset, length, b"", 0))
 
     async def flush(self) -> None:
         """Make every write that was answered durable."""
-        await self._submit(data.IoRequest(operation=data.IoRequest.OPERATION_FLUSH), 0)
+        await self._submit(Wanted(data.IoRequest.OPERATION_FLUSH, 0, 0, b"", 0))
 
-    def _submit(self, request: data.IoRequest, cost: int) -> "asyncio.Future[bytes]":
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    def _submit(self, wanted: "Wanted") -> "asyncio.Future[bytes]":
+        future: asyncio.Future[bytes] = self._loop.create_future()
         if self._failure is not None:
             future.set_exception(self._failure)
-        elif not self._line and self._fits(cost):
-            self._start(request, cost, future)
+        elif not self._line and self._fits(wanted.cost):
+            self._start(wanted, future)
         else:
-            self._line.append((request, cost, future))
+            self._line.append((wanted, future))
         return future
 
     def _fits(self, cost: int) -> bool:
         return len(self._waiting) < self._credits and cost <= self._bytes
 
-    def _start(self, request: data.IoRequest, cost: int, future: "asyncio.Future[bytes]") -> None:
+    def _start(self, wanted: "Wanted", future: "asyncio.Future[bytes]") -> None:
         self._last_id += 1
-        request.id = self._last_id
-        self._waiting[request.id] = (future, cost)
-        self._bytes -= cost
-        self._outgoing.append(request)
+        self._waiting[self._last_id] = (future, wanted.cost)
+        self._bytes -= wanted.cost
+        self._outgoing.append((self._last_id, wanted))
         self._work.set()
 
     async def _send(self) -> None:
@@ -169,10 +168,20 @@ class IoSession:
 
     def _next_batch(self) -> data.IoBatch:
         batch, size = data.IoBatch(), 0
+        add = batch.requests.add
         while self._outgoing and size < MAX_BATCH:
-            request = self._outgoing.popleft()
-            size += len(request.data)
-            batch.requests.append(request)
+            number, (operation, offset, length, content, _, fua, may_unmap) = self._outgoing.popleft()
+            size += len(content)
+            # Made in place: appending a message would copy it.
+            add(
+                id=number,
+                operation=operation,
+                offset_bytes=offset,
+                length_bytes=length,
+                data=content,
+                fua=fua,
+                may_unmap=may_unmap,
+            )
         return batch
 
     async def _receive(self) -> None:
@@ -200,19 +209,17 @@ class IoSession:
 
     def _let_in(self) -> None:
         while self._line:
-            request, cost, future = self._line[0]
-            if future.done():
-                self._line.popleft()
-            elif self._fits(cost):
-                self._line.popleft()
-                self._start(request, cost, future)
-            else:
+            wanted, future = self._line[0]
+            if not future.done() and not self._fits(wanted.cost):
                 return
+            self._line.popleft()
+            if not future.done():
+                self._start(wanted, future)
 
     def _end(self, failure: BlockError) -> None:
         if self._failure is None:
             self._failure = failure
-        futures = [future for future, _ in self._waiting.values()] + [item[2] for item in self._line]
+        futures = [future for future, _ in self._waiting.values()] + [item[1] for item in self._line]
         self._waiting.clear()
         self._line.clear()
         self._outgoing.clear()
