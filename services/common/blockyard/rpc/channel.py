@@ -28,7 +28,9 @@ OPTIONS: Final = (
     # A connection per channel: a stream that fills its window must not slow another client's calls.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # Not a wait: how long one attempt to connect may take (gRPC's min_connect_timeout). A busy machine needs more
+    # than a tenth of a second to answer.
+    ("grpc.min_reconnect_backoff_ms", 10_000),
     ("grpc.max_reconnect_backoff_ms", 5_000),
     # Block storage does not go through a web proxy because some shell exports one.
     ("grpc.enable_http_proxy", 0),
