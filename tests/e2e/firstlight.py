@@ -33,12 +33,12 @@ async def run(image: Path | None, size: int, options: Globals) -> bool:
         prefix="blockyard-", dir=originals.work_place(originals.room_for(data))
     ) as work:
         directory = Path(work)
-        original, roots = image or directory / "original" / "original.raw", []
+        original = image or directory / "original" / "original.raw"
         if image is None:
             original.parent.mkdir()
             total, files = originals.build(original, size)
             _say(options, f"made a disk of {units.size(total)} from {files} real files")
-        roots.append(original.parent)
+        roots = originals.folders_of(original)
         async with (
             collecting() as collector,
             daemon(directory, roots=roots, environment=collector.environment) as running,

@@ -7,6 +7,7 @@ the other: real data, with its runs of zeroes, its text and its compressed parts
 import os
 import shutil
 import stat
+import struct
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +24,10 @@ PLACES: Final = ("/usr/lib", "/usr/bin", "/usr/share", "/usr", "/opt", "/lib", "
 LARGEST_FILE: Final = 64 * MIB
 """A part of each file is enough: many files make better data than one."""
 COPY: Final = MIB
+QCOW2_MAGIC: Final = b"QFI\xfb"
+LONGEST_NAME: Final = 1023
+"""Of a backing file (QEMU, docs/interop/qcow2.txt, header bytes 16 to 19)."""
+DEEPEST_CHAIN: Final = 200
 
 
 class NotEnough(Exception):
@@ -32,7 +37,23 @@ class NotEnough(Exception):
 def probe_format(path: Path) -> str:
     """qcow2 if the file begins like one, else raw. The story reads it and never writes it, so a guess is safe."""
     with path.open("rb") as source:
-        return "qcow2" if source.read(4) == b"QFI\xfb" else "raw"
+        return "qcow2" if source.read(4) == QCOW2_MAGIC else "raw"
+
+
+def folders_of(image: Path) -> list[Path]:
+    """Where the image and the backing files that its headers name lie; the daemon may look nowhere else."""
+    folders = [image.parent]
+    for _ in range(DEEPEST_CHAIN):
+        with image.open("rb") as source:
+            magic, _, offset, length = struct.unpack(">4sIQI", source.read(20).ljust(20, b"\0"))
+            if magic != QCOW2_MAGIC or not offset or not 0 < length <= LONGEST_NAME:
+                break
+            source.seek(offset)
+            image = (image.parent / os.fsdecode(source.read(length))).resolve()
+        if not image.is_file():
+            break  # the daemon will say so
+        folders.append(image.parent)
+    return list(dict.fromkeys(folders))
 
 
 def build(path: Path, wanted: int = ENOUGH) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.e2e.ledger import UNIT, ZEROED, Ledger, expected, first_difference, pattern
-from tests.e2e.originals import NotEnough, build, probe_format, work_place
+from tests.e2e.originals import NotEnough, build, folders_of, probe_format, work_place
 from tests.e2e.plain_qcow2 import PlainQcow2
 from tests.support import peers
 
@@ -60,6 +60,16 @@ async def test_the_main_job_runs_on_a_qcow2_image_of_the_user_which_stays_as_it_
     code, out = await told("--image", str(image), "--quiet")
     assert code == 0, out
     assert image.read_bytes() == before
+
+
+@pytest.mark.peer("qemu-img")
+def test_the_folders_of_a_users_chain_are_found(tmp_path: Path):
+    (tmp_path / "elsewhere").mkdir()
+    peers.run("qemu-img", "create", "-f", "qcow2", tmp_path / "elsewhere" / "base.qcow2", "1M")
+    peers.run(
+        "qemu-img", "create", "-f", "qcow2", "-b", "elsewhere/base.qcow2", "-F", "qcow2", tmp_path / "top.qcow2"
+    )
+    assert folders_of(tmp_path / "top.qcow2") == [tmp_path, tmp_path / "elsewhere"]
 
 
 async def test_an_image_that_is_not_there_is_named():
