@@ -13,6 +13,7 @@ from blockyard.jobs.lifecycle.manager import Limits, Manager
 from blockyard.jobs.lifecycle.runner import Patience
 from blockyard.jobs.lifecycle.spec import JobSpec, JobView
 from blockyard.jobs.lifecycle.table import JobState
+from blockyard.jobs.lifecycle.tracing import Tracer
 from blockyard.jobs.store.memory import MemoryStore
 
 
@@ -44,6 +45,7 @@ class Scene:
         self.node = SmallNode(self.clock)
         self.store = MemoryStore()
         self.transaction = Together()
+        self.tracer: Tracer = NoTracer()
         self.manager = self.another_manager(1, **limits)
 
     def another_manager(self, token: int, **limits: Any) -> Manager:
@@ -51,7 +53,7 @@ class Scene:
             self.node.port(token),
             clock=self.clock,
             store=self.store,
-            tracer=NoTracer(),
+            tracer=self.tracer,
             fencing_token=token,
             limits=Limits(**limits),
             transaction=self.transaction,
