@@ -69,16 +69,23 @@ def _write_now_driver(node: "Node", offset: int, data: Buffer, flags: int) -> bo
 
 
 def _read_now_straight(node: "Node", offset: int, into: memoryview) -> bool:
-    """For a format that is its child's bytes at a constant distance (raw): no look-up at all."""
+    """For a format that is its child's bytes at a constant distance (raw): no look-up, one measurement for both.
+
+    What the edge to the child would check is checked here; the child's own form is asked when there is more to it.
+    """
     length = len(into)
     if node.tracker.serialising and node.tracker.blocks(offset, length):
         return False
-    start_ns = node.now_ns()
     child, distance = node.straight  # type: ignore[misc]
-    if not child.read_now(offset + distance, into):
-        return False
-    node.account.ended(READ, length, start_ns, node.now_ns())
-    return True
+    below = child.node
+    start_ns = node.now_ns()
+    if not below.simple or below.quiesced or below.tracker.serialising or length > below.inline_max:
+        done = child.read_now(offset + distance, into)
+    elif done := below.driver_read_now(offset + distance, into):
+        below.account.ended(READ, length, start_ns, node.now_ns())
+    if done:
+        node.account.ended(READ, length, start_ns, node.now_ns())
+    return done
 
 
 def _write_now_straight(node: "Node", offset: int, data: Buffer, flags: int) -> bool:
@@ -87,13 +94,24 @@ def _write_now_straight(node: "Node", offset: int, data: Buffer, flags: int) -> 
         raise NodeReadOnly(node.name)
     if flags & FUA or (node.tracker.serialising and node.tracker.blocks(offset, length)):
         return False
-    start_ns = node.now_ns()
     child, distance = node.straight  # type: ignore[misc]
-    if not child.write_now(offset + distance, data, flags):
-        return False
-    node.wrote(offset, length, flags)
-    node.account.ended(WRITE, length, start_ns, node.now_ns())
-    return True
+    below = child.node
+    start_ns = node.now_ns()
+    if (
+        not below.simple
+        or below.read_only
+        or below.quiesced
+        or below.tracker.serialising
+        or length > below.inline_max
+    ):
+        done = child.write_now(offset + distance, data, flags)
+    elif done := below.driver_write_now(offset + distance, data, flags):
+        below.wrote(offset + distance, length, flags)
+        below.account.ended(WRITE, length, start_ns, node.now_ns())
+    if done:
+        node.wrote(offset, length, flags)
+        node.account.ended(WRITE, length, start_ns, node.now_ns())
+    return done
 
 
 def _read_now_format(node: "Node", offset: int, into: memoryview) -> bool:

@@ -10,7 +10,7 @@ import asyncio
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from blockyard.base.clock import Clock
 from blockyard.node.core.accounting import Account
@@ -18,7 +18,7 @@ from blockyard.node.graph import inline
 from blockyard.node.graph.bitmaps import Bitmap
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.tracking import Tracker
-from blockyard.node.interface.child import Buffer, Child
+from blockyard.node.interface.child import Buffer
 from blockyard.node.interface.driver import Driver, FilterDriver, FormatDriver, ProtocolDriver
 from blockyard.node.interface.flags import WRITE_UNCHANGED, DiscardMode
 from blockyard.node.interface.mapping import Mapping
@@ -73,8 +73,10 @@ class Node:
     now_ns: Callable[[], int] = field(init=False)
     lookup: Callable[[int, int], Mapping | None] = field(init=False)
     """Of a format driver."""
-    straight: tuple[Child, int] | None = field(init=False)
+    straight: "tuple[Edge, int] | None" = field(init=False)
     """Of a format driver that is its child's bytes at a constant distance."""
+    simple: bool = field(init=False)
+    """A protocol driver that takes any alignment."""
     driver_read_now: Callable[[int, memoryview], bool] = field(init=False)
     """Of a protocol or filter driver."""
     driver_write_now: Callable[[int, Buffer, int], bool] = field(init=False)
@@ -95,9 +97,11 @@ class Node:
         self.is_format = isinstance(driver, FormatDriver)
         self.is_filter = isinstance(driver, FilterDriver)
         self.straight = None
+        self.simple = isinstance(driver, ProtocolDriver) and driver.limits.request_alignment == 1
         if isinstance(driver, FormatDriver):
             self.lookup = driver.lookup
-            self.straight = driver.straight()
+            # Children are edges here; drivers only know them as Child.
+            self.straight = cast("tuple[Edge, int] | None", driver.straight())
         elif isinstance(driver, ProtocolDriver | FilterDriver):
             self.driver_read_now, self.driver_write_now = driver.read_now, driver.write_now
         limits = driver.limits
