@@ -1,14 +1,17 @@
-"""qcow2 images for tests: made by QEMU or by us, opened through our driver, judged by QEMU."""
+"""qcow2 images for tests: made by QEMU or by us, damaged at will, opened through our driver, judged by QEMU."""
 
 import json
 import random
+import struct
 from pathlib import Path
 from typing import Any
 
 from tests.support import peers
 from tests.support.ground import DriverChild, Ground
 
+from blockyard.base.units import MIB
 from blockyard.node.drivers.qcow2 import Qcow2
+from blockyard.node.formats.qcow2 import header as hdr
 from blockyard.node.interface.child import Child
 
 
@@ -90,3 +93,38 @@ async def shake(node: DriverChild, model: bytearray, seed: int, steps: int = 60)
                 model[start:end] = await node.content(start, end - start)
         else:
             await node.flush()
+
+
+class Surgeon:
+    """Changes fields of an image file by their meaning."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.data = bytearray(path.read_bytes())
+        self.header = hdr.decode_fixed(self.data, "x")
+
+    def get(self, offset: int) -> int:
+        return int(struct.unpack_from(">Q", self.data, offset)[0])
+
+    def put(self, offset: int, value: int, form: str = ">Q") -> None:
+        struct.pack_into(form, self.data, offset, value)
+
+    @property
+    def l2(self) -> int:
+        """Where the first L2 table is."""
+        return self.get(self.header.l1_table_offset) & 0x00FFFFFFFFFFFE00
+
+    @property
+    def refcounts(self) -> int:
+        """Where the first refcount block is."""
+        return self.get(self.header.refcount_table_offset)
+
+    def save(self) -> None:
+        self.path.write_bytes(self.data)
+
+
+def filled_image(place: Path, name: str = "disk", filled: str = "512k") -> Path:
+    path = place / name
+    qemu_create(path, MIB, "cluster_size=4k")
+    qemu_write(path, f"write -P 1 0 {filled}")
+    return path

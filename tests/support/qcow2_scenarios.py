@@ -1,0 +1,219 @@
+"""What the crash tests do to qcow2 images: one table of scenarios, and the oracle of creation."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.support.crash import Guest, QemuCheck, Recorder
+from tests.support.ground import DriverChild
+
+from blockyard.base.units import KIB, MIB
+from blockyard.node.drivers.qcow2 import Qcow2
+from blockyard.node.interface.driver import BackingReference
+from blockyard.node.interface.flags import COMPRESSED, MAY_UNMAP
+
+IMAGE = "disk.qcow2"
+BASE = "base.raw"
+
+
+@dataclass(slots=True)
+class Scene:
+    """An image under test with its guest."""
+
+    recorder: Recorder
+    node: DriverChild
+    guest: Guest
+
+    @property
+    def driver(self) -> Qcow2:
+        assert isinstance(self.node.driver, Qcow2)
+        return self.node.driver
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What is done to which image."""
+
+    steps: Callable[[Scene], Awaitable[None]]
+    create: tuple[str, ...] = ("cluster_size=4k",)
+    size: int = MIB
+    filled: int = 0
+    """Bytes of data the image holds from the beginning."""
+    base: int = 0
+    """Bytes of a raw backing file; 0: none."""
+    snapshot: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+    lazy: bool = False
+
+
+async def overwrites(scene: Scene) -> None:
+    await scene.guest.write(0, 64 * KIB)
+    await scene.guest.flush()
+    await scene.guest.write(8 * KIB, 20 * KIB)
+    await scene.guest.write(512, 512)
+    await scene.guest.flush()
+    await scene.guest.write(100 * KIB, 1024)
+
+
+async def random_writes(scene: Scene) -> None:
+    numbers = random.Random(5)
+    for _ in range(14):
+        length = numbers.choice((512, 3 * KIB, 16 * KIB, 40 * KIB))
+        await scene.guest.write(numbers.randrange(0, scene.node.size - length, 512), length)
+        if numbers.random() < 0.3:
+            await scene.guest.flush()
+    await scene.guest.flush()
+    await scene.driver.close()
+
+
+async def zeroes_and_discards(scene: Scene) -> None:
+    guest = scene.guest
+    await guest.zero(0, 64 * KIB)
+    await guest.flush()
+    await guest.write(16 * KIB, 8 * KIB)
+    await guest.discard(32 * KIB, 64 * KIB)
+    await guest.flush()
+    # The clusters given back are used again.
+    await guest.write(512 * KIB, 96 * KIB)
+    await guest.zero(520 * KIB, 16 * KIB, MAY_UNMAP)
+    await guest.flush()
+    await guest.write(522 * KIB, 512)
+    await guest.write(700 * KIB, 64 * KIB)
+    await guest.flush()
+    await scene.driver.close()
+
+
+async def compressed_writes(scene: Scene) -> None:
+    guest = scene.guest
+
+    def text(tag: int, length: int) -> bytes:
+        return (bytes([tag, 7, tag]) * length)[:length]
+
+    await guest.write(0, text(1, 32 * KIB), COMPRESSED)
+    await guest.flush()
+    await guest.write(8 * KIB, text(2, 12 * KIB), COMPRESSED)
+    await guest.write(64 * KIB, text(3, 16 * KIB), COMPRESSED)
+    await guest.flush()
+    await guest.write(66 * KIB, 512)
+    await guest.write(128 * KIB, text(4, 64 * KIB), COMPRESSED)
+    await guest.flush()
+    await guest.write(0, text(5, 16 * KIB), COMPRESSED)
+    await guest.flush()
+    await scene.driver.close()
+
+
+async def resizes(scene: Scene) -> None:
+    guest = scene.guest
+    await guest.write(scene.node.size - 6 * KIB, 6 * KIB)
+    await guest.flush()
+    await guest.resize(2 * MIB + 512)
+    await guest.write(2 * MIB - 4 * KIB, 4 * KIB + 512)
+    await guest.flush()
+    await guest.resize(768 * KIB + 512)
+    await guest.flush()
+    await guest.write(0, 64 * KIB)
+    await guest.resize(MIB)
+    await guest.flush()
+
+
+async def l1_growth(scene: Scene) -> None:
+    guest = scene.guest
+    await guest.write(0, 8 * KIB)
+    await guest.resize(8 * MIB)
+    await guest.write(8 * MIB - 4 * KIB, 4 * KIB)
+    await guest.flush()
+    await guest.write(0, 2 * KIB)
+    await guest.flush()
+
+
+async def refcount_growth(scene: Scene) -> None:
+    guest = scene.guest
+    for at in range(0, 3 * MIB, 256 * KIB):
+        await guest.write(at, 96 * KIB)
+        if at % (512 * KIB) == 0:
+            await guest.flush()
+    await guest.discard(0, MIB)
+    await guest.flush()
+    await guest.write(3 * MIB, 256 * KIB)
+    await guest.flush()
+    await scene.driver.close()
+
+
+async def filling_then_detaching(scene: Scene) -> None:
+    """What a stream job does: copy what the backing file has, then let go of it."""
+    node, guest = scene.node, scene.guest
+    for at in range(0, node.size, 64 * KIB):
+        await node.write(at, await node.content(at, 64 * KIB))
+    await guest.write(20 * KIB, 512)
+    await scene.driver.change_backing(None)
+    await guest.flush()
+
+
+async def changing_the_reference(scene: Scene) -> None:
+    for name in ("base.raw", "./base.raw", "./" * 150 + "base.raw", "base.raw"):
+        await scene.guest.write(20 * KIB, 8 * KIB)
+        await scene.driver.change_backing(BackingReference(name, "raw"))
+
+
+async def background_write_back(scene: Scene) -> None:
+    """More dirty tables than may wait, and no guest flush until the end."""
+    for at in range(0, 2 * MIB, 96 * KIB):
+        await scene.guest.write(at, 8 * KIB)
+    await scene.guest.discard(0, 256 * KIB)
+    for at in range(0, 2 * MIB, 128 * KIB):
+        await scene.guest.write(at, 1024)
+    await scene.guest.flush()
+
+
+async def cancelled_flushes(scene: Scene) -> None:
+    """A client that goes away in the middle of a flush; others go on."""
+    guest = scene.guest
+    for turns in range(2, 22, 2):
+        await guest.write(turns * 40 * KIB, 8 * KIB)
+        await guest.zero((turns - 2) * 40 * KIB, 4 * KIB)
+        flushing = asyncio.ensure_future(scene.driver.flush())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        flushing.cancel()
+        await asyncio.gather(flushing, return_exceptions=True)
+        await guest.write(turns * 40 * KIB + 12 * KIB, 8 * KIB)
+        await guest.flush()
+
+
+SCENARIOS = {
+    "overwrites": Scenario(overwrites),
+    "random writes": Scenario(random_writes),
+    "random writes, version 2": Scenario(random_writes, ("compat=0.10", "cluster_size=4k")),
+    "copy on write over a backing file": Scenario(random_writes, base=512 * KIB),
+    "copy on write over a snapshot": Scenario(random_writes, filled=256 * KIB, snapshot=True),
+    "one-bit refcounts": Scenario(random_writes, ("cluster_size=4k", "refcount_bits=1")),
+    "zeroes and discards": Scenario(zeroes_and_discards, filled=256 * KIB),
+    "zeroes and discards over a backing file": Scenario(zeroes_and_discards, base=512 * KIB),
+    "compressed writes": Scenario(compressed_writes),
+    "compressed writes, zstd": Scenario(compressed_writes, ("cluster_size=4k", "compression_type=zstd")),
+    "resizes": Scenario(resizes, filled=MIB),
+    "resizes over a backing file": Scenario(resizes, base=2 * MIB),
+    "L1 growth": Scenario(l1_growth, ("cluster_size=512",)),
+    "refcount table growth": Scenario(refcount_growth, ("cluster_size=512", "refcount_bits=64"), size=4 * MIB),
+    "filling then detaching": Scenario(filling_then_detaching, base=MIB),
+    "changing the reference": Scenario(changing_the_reference, base=256 * KIB),
+    "lazy refcounts": Scenario(random_writes, ("cluster_size=4k", "lazy_refcounts=on"), lazy=True),
+    "lazy refcounts, discards": Scenario(
+        zeroes_and_discards, ("cluster_size=4k", "lazy_refcounts=on"), filled=256 * KIB, lazy=True
+    ),
+    "cancelled flushes": Scenario(cancelled_flushes, ("cluster_size=512",)),
+    "background write-back": Scenario(
+        background_write_back, ("cluster_size=512",), 2 * MIB, options={"l2_cache_size": 16 * 512}
+    ),
+}
+
+
+class CreatedOrNothing:
+    """Either no qcow2 header yet, or an image that QEMU calls clean or leaking."""
+
+    def problems(self, crash: Any) -> list[str]:
+        if (crash.directory / IMAGE).read_bytes()[:4] != b"QFI\xfb":
+            return []
+        return QemuCheck(IMAGE).problems(crash)
