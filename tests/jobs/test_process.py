@@ -66,7 +66,6 @@ async def test_a_killed_service_leaves_a_session_that_still_protects_its_backup(
         async with jobs_process(tmp_path) as (_, address), Client.connect(address) as client:
             yard = House(tmp_path, node, client, running)
             await yard.jobs.backup("a", "t", job_id="b", speed_bytes_per_second=1)
-            await yard.jobs.set_speed("b", 0)
             async for shown in yard.jobs.follow("b"):
                 last = shown
             assert last.outcome == 1
@@ -82,7 +81,8 @@ async def test_wrong_options_end_with_status_two_and_name_the_option(tmp_path):
     ):
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "blockyard.jobs", "--listen", f"unix:{tmp_path}/j.sock"),
-            *("--node", f"unix:{tmp_path}/n.sock", *options),
+            *options,
+            env={**os.environ, "BLOCKYARD_NODE": f"unix:{tmp_path}/n.sock"},
             stderr=asyncio.subprocess.PIPE,
         )
         _, printed = await process.communicate()

@@ -1,4 +1,4 @@
-"""The traces of a job: segments of their own, linked to who made it, phases inside, calls to the node below them."""
+"""The traces of a job: segments linked to who made it and to each other, phases and calls to the node inside."""
 
 import random
 
@@ -96,11 +96,11 @@ async def test_a_long_stretch_of_work_is_cut_into_segments():
         scene.manager = scene.another_manager(1)
         scene.node.disk("a", fill=b"a")
         scene.node.disk("t")
-        scene.node.bytes_per_second = 1
+        scene.node.bytes_per_second = 100
         await scene.start("backup", node_name="a", target_node_name="t", sync="FULL", max_chunk_bytes=4096)
-        for _ in range(3):
-            await scene.clock.advance(SEGMENT_NS / 1e9)
-        assert len(recorded.named("job backup")) >= 1
+        for _ in range(30):
+            await scene.clock.advance(SEGMENT_NS / 1e9 / 10)
+        assert len(recorded.named("job backup")) >= 2
         await scene.manager.cancel("job", force=True)
         await scene.until("CONCLUDED")
     assert len({trace_id(span) for span in recorded.named("job backup")}) >= 2
