@@ -47,7 +47,6 @@ FEATURE_NAMES: Final[dict[tuple[int, int], str]] = {
 }
 """Names as QEMU writes them (block/qcow2.c:qcow2_update_header)."""
 
-CLUSTER_SIZE_AT: Final = 20
 SIZE_AT: Final = 24
 L1_AT: Final = 36
 REFCOUNT_TABLE_AT: Final = 48

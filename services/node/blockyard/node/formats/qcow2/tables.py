@@ -20,10 +20,8 @@ ZERO: Final = 1 << 0
 """Version 3 only: reads as zeroes; the offset is then a preallocated cluster or 0."""
 OFFSET: Final = 0x00FF_FFFF_FFFF_FE00
 """Bits 9 to 55 of L1 and standard L2 entries."""
-L1_RESERVED: Final = 0x7F00_0000_0000_01FF
 L2_RESERVED: Final = 0x3F00_0000_0000_01FE
 REFCOUNT_TABLE_OFFSET: Final = 0xFFFF_FFFF_FFFF_FE00
-REFCOUNT_TABLE_RESERVED: Final = 0x1FF
 
 
 class CompressedPlace(NamedTuple):
