@@ -77,7 +77,7 @@ class CopyServiceServicer:
 
     def CreateCopySession(self, request, context):
         """Set up a session: filter, work map and permissions, in one drained instant. Same id and same request: the
-        session as it is; another request: ALREADY_EXISTS.
+        session as it is; another request: ALREADY_EXISTS. The id of a session that has ended is free.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
