@@ -301,3 +301,20 @@ async def test_many_clients_write_their_own_parts_at_once(house: NodeHouse):
     await asyncio.gather(*(house.client.data.write("a", at * 700_001, part) for at, part in enumerate(parts)))
     whole = await house.client.data.read("a", 0, 12 * 700_001)
     assert whole == b"".join(parts)
+
+
+async def test_ranges_of_any_alignment_go_through_direct_io(house: NodeHouse):
+    house.raw_file("a.raw", MIB)
+    try:
+        await house.client.nodes.open(raw(file("a.raw", direct=True), node_name="a", direct=True))
+    except InvalidArgument as refused:
+        pytest.skip(str(refused))
+    state = await house.client.nodes.get("a")
+    assert state.limits.request_alignment_bytes >= 512 and state.cache.direct
+    await house.client.data.write("a", 1000, b"x" * 5001)
+    await house.client.data.write("a", MIB - 3, b"end")
+    assert await house.client.data.read("a", 999, 5003) == b"\0" + b"x" * 5001 + b"\0"
+    assert await house.client.data.read("a", MIB - 4, 4) == b"\0end"
+    async with house.client.data.session("a") as session:
+        await session.write(7, b"seven")
+        assert await session.read(6, 7) == b"\0seven\0"

@@ -19,6 +19,8 @@ from blockyard.node.interface.flags import Preallocation
 STEP: Final = 64 * MIB
 """Zeroes that one turn on the pool writes: some 50 ms on a good disk."""
 ZEROES: Final = bytes(MIB)
+MAX_EXTENT_HINT: Final = 2**32 - 1
+"""fsx_extsize is 32 bits wide (include/uapi/linux/fs.h)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,10 @@ async def create(options: FileCreateOptions, context: DriverContext) -> None:
     """Make the file durably, or leave nothing."""
     _check_size(options.size)
     check_preallocation(options.preallocation)
+    if not 0 <= options.extent_size_hint_bytes <= MAX_EXTENT_HINT:
+        raise InvalidArgument(
+            "extent_size_hint_bytes", f"0 to {MAX_EXTENT_HINT}", str(options.extent_size_hint_bytes)
+        )
     made = _Made()
     try:
         await context.pool.run(_make, options, context, made)
