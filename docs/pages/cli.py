@@ -24,6 +24,9 @@ proto JSON has them. Sizes in tables are rounded for people; JSON has bytes.
 Progress is a live bar on a terminal and a line every two seconds elsewhere; `--quiet` leaves it out. Ctrl-C ends
 the command, never a job: `blockyard job watch ID` takes a job up again.
 
+`TRACEPARENT` and `TRACESTATE` in the environment (W3C Trace Context) go with every call, so that a script's trace
+reaches the services.
+
 ## Exit codes
 
 | code | meaning |

@@ -100,6 +100,23 @@ async def test_what_fails_at_the_source_ends_the_write_and_is_raised(client: Cli
         await client.data.write_pieces("disk", failing())
 
 
+async def test_a_source_that_is_not_read_to_its_end_is_closed(client: Client, fakes: FakeServices):
+    fakes.graph.add("disk", CHUNK)
+    closed = False
+
+    async def source():
+        nonlocal closed
+        try:
+            for number in range(1000):
+                yield Piece(number * CHUNK, CHUNK, bytes(CHUNK))
+        finally:
+            closed = True
+
+    with pytest.raises(RangeOutside):
+        await client.data.write_pieces("disk", source())
+    assert closed
+
+
 async def test_bytes_travel_in_chunks_and_come_back(client: Client, fakes: FakeServices):
     fakes.graph.add("disk", 1 << 20)
     content = bytes(range(256)) * 2500

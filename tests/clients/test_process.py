@@ -9,6 +9,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
 from tests.support.fake_services import FakeServices
 
 from blockyard.v1 import job_pb2
@@ -37,6 +38,13 @@ async def test_the_address_comes_from_the_environment_and_results_are_flushed(fa
     out, err = await process.communicate()
     assert (process.returncode, err) == (0, b"")
     assert b"disk" in out
+
+
+async def test_the_trace_of_a_script_goes_with_the_call(fakes: FakeServices, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(ENVIRONMENT, "TRACEPARENT", f"00-{'ab' * 16}-{'cd' * 8}-01")
+    process = await started("server", "info", address=fakes.address)
+    await process.communicate()
+    assert dict(fakes.graph.metadata)["traceparent"].startswith(f"00-{'ab' * 16}-")
 
 
 async def test_an_error_ends_the_process_with_its_code(fakes: FakeServices):
@@ -149,8 +157,6 @@ async def test_a_program_without_a_loop_uses_the_same_client(fakes: FakeServices
 
 
 async def test_the_face_without_a_loop_refuses_to_start_inside_one():
-    import pytest
-
     from blockyard.client import SyncClient
 
     with pytest.raises(RuntimeError, match="use Client"):

@@ -88,7 +88,11 @@ def explained(error: Exception) -> Exit:
 def _loop(work: Any, timeout: float | None) -> None:
     import asyncio  # here, so that --help does not pay for it
 
+    from blockyard.rpc import trace_context
+
     async def within() -> None:
+        if parent := trace_context.parse(os.environ.get("TRACEPARENT", ""), os.environ.get("TRACESTATE", "")):
+            trace_context.running.set(parent)
         async with asyncio.timeout(timeout):
             await work
 

@@ -6,7 +6,8 @@ that the type checker knows it; the first use compares it with the service's des
 """
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -77,17 +78,18 @@ class Service:
     async def upload(
         self,
         method: str,
-        requests: AsyncIterable[Message],
+        requests: AsyncGenerator[Message, None],
         response: type[Response],
         timeout: float | None = None,
     ) -> Response:
         """Many requests, one response. What raises in `requests` ends the call and is raised here."""
         call = self._method("stream_unary", method, response)(timeout=timeout)
         try:
-            async for request in requests:
-                if call.done():
-                    break
-                await call.write(request)
+            async with aclosing(requests):
+                async for request in requests:
+                    if call.done():
+                        break
+                    await call.write(request)
             await call.done_writing()
             answer: Response = await call
         except asyncio.InvalidStateError:

@@ -1,6 +1,6 @@
 """Bytes of nodes: `client.data`."""
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -136,15 +136,20 @@ class Data:
 
 async def _requests(
     node_name: str, pieces: AsyncIterable[Piece], fua: bool, compressed: bool
-) -> AsyncIterator[data.WriteRequest]:
+) -> AsyncGenerator[data.WriteRequest, None]:
     first: data.WriteRequest | None = data.WriteRequest(node_name=node_name, fua=fua, compressed=compressed)
-    async for piece in pieces:
-        request, first = first or data.WriteRequest(), None
-        request.offset_bytes = piece.offset
-        if piece.data is None:
-            request.zero_length_bytes = piece.length
-        else:
-            request.data = piece.data
-        yield request
-    if first is not None:
-        yield first
+    try:
+        async for piece in pieces:
+            request, first = first or data.WriteRequest(), None
+            request.offset_bytes = piece.offset
+            if piece.data is None:
+                request.zero_length_bytes = piece.length
+            else:
+                request.data = piece.data
+            yield request
+        if first is not None:
+            yield first
+    finally:
+        # A source that is not read to its end lets go of its file now, not when it is found to be garbage.
+        if isinstance(pieces, AsyncGenerator):
+            await pieces.aclose()

@@ -73,11 +73,15 @@ class IoSession:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        with suppress(asyncio.InvalidStateError):  # ended at once; `read` raises why
-            await self._call.write(data.IoSessionRequest(open=self._wish))
-        first = await self._call.read()
-        if first is aio.EOF:
-            raise self._silent_end()
+        try:
+            with suppress(asyncio.InvalidStateError):  # ended at once; `read` raises why
+                await self._call.write(data.IoSessionRequest(open=self._wish))
+            first = await self._call.read()
+            if first is aio.EOF:
+                raise self._silent_end()
+        except BaseException:
+            self._call.cancel()
+            raise
         self._credits = max(first.opened.max_in_flight, 1)
         self._bytes = self._max_bytes = first.opened.max_bytes_in_flight or self._credits * MAX_REQUEST
         self.size_bytes = first.opened.size_bytes

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, cast
 
@@ -273,9 +274,13 @@ def _byte(text: str) -> int:
 
 
 async def _observed(source: "AsyncIterator[Piece]", observe: "Callable[[Piece], None]") -> "AsyncIterator[Piece]":
-    async for piece in source:
-        yield piece
-        observe(piece)
+    try:
+        async for piece in source:
+            yield piece
+            observe(piece)
+    finally:
+        if isinstance(source, AsyncGenerator):
+            await source.aclose()
 
 
 async def _dump(source: "AsyncIterator[Piece]", line: "Callable[[str], None]") -> None:
