@@ -9,7 +9,7 @@ from blockyard.rpc.status import PRECONDITIONS, RESOURCES
 INTRODUCTION: Final = """\
 # Errors
 
-Printed from `services/common/blockyard/base/errors.py` by `make docs`; do not edit.
+Printed from `services/common/blockyard/base/errors/` by `make docs`; do not edit.
 
 Every error travels as `google.rpc.Status` in the trailer `grpc-status-details-bin`. It carries exactly one
 `google.rpc.ErrorInfo` with the domain `blockyard` and a **reason** from this page. Reasons never change their
