@@ -137,6 +137,8 @@ async def test_a_jobs_filter_is_the_jobs(house: NodeHouse):
     house.graph.get("f").implicit = True
     with pytest.raises(NodeInUse):
         await house.client.nodes.remove_filter("f")
+    with pytest.raises(NodeInUse):
+        await house.client.nodes.close("f")
     with pytest.raises(NotImplementedYet):
         children = {"file": "a", "target": memory(MIB)}
         await house.client.nodes.insert_filter("a", generic("mirror-top", children=children))

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
-from blockyard.base.errors import EtagMismatch
+from blockyard.base.errors import EtagMismatch, NodeInUse
 from blockyard.node.graph.chain import descends
 from blockyard.node.graph.events import Change
 from blockyard.node.graph.graph import NodeReport
@@ -65,6 +65,8 @@ class GraphCalls(Calls):
                 return node_pb2.CloseNodeResponse()
             if node is not None and request.etag and request.etag != etag(node):
                 raise EtagMismatch("node", node.name, request.etag, etag(node))
+            if node is not None and node.implicit and node.is_filter:
+                raise NodeInUse(node.name, "close", "the job that inserted it")
             closed = await self._graph.close(request.node_name, validate_only=request.validate_only)
             return node_pb2.CloseNodeResponse(closed=closed)
 
