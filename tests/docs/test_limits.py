@@ -1,0 +1,112 @@
+"""The numbers in docs/limits.md are those of the code, where a row names one constant."""
+
+from pathlib import Path
+
+import pytest
+
+from blockyard.base.units import GIB, KIB, MIB
+from blockyard.jobs.config import JobsConfig
+from blockyard.jobs.copying import window
+from blockyard.jobs.lifecycle import manager
+from blockyard.node.config import NodeConfig
+from blockyard.node.copying import session, sessions, work
+from blockyard.node.core import accounting, dirty, pool
+from blockyard.node.drivers import memory
+from blockyard.node.exports.nbd import limits as nbd
+from blockyard.node.formats.qcow2 import limits as qcow2
+from blockyard.node.graph import events, graph, leases, recording, writing
+from blockyard.node.rpc import bitmaps, copy, data, definitions
+from blockyard.node.rpc import memory as answers
+from blockyard.node.rpc import session as io_session
+from blockyard.rpc import interceptors, measures, retries, server, span_file, status, wire
+from blockyard.stats.collect import remote
+from blockyard.stats.model import ledger
+
+ROOT = Path(__file__).parents[2]
+ROWS = [
+    tuple(cell.strip() for cell in line.strip("|").split("|"))
+    for line in (ROOT / "docs" / "limits.md").read_text().splitlines()
+    if line.startswith("| ") and not line.startswith("| where")
+]
+
+
+def size(value: int) -> str:
+    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if value >= unit and value % unit == 0:
+            return f"{value // unit} {name}"
+    return str(value)
+
+
+def number(value: float) -> str:
+    return f"{value:,g}" if value >= 10_000 else f"{value:g}"
+
+
+EXPECTED: dict[tuple[str, str], list[str]] = {
+    ("node service", "open nodes"): [number(NodeConfig().max_nodes)],
+    ("node service", "backing files that headers chain"): [number(NodeConfig().max_chain_depth)],
+    ("graph", "frames of Python for one request"): [str(graph._FRAMES_PER_LAYER), number(graph._FRAMES_MAX)],
+    ("graph", "data and surroundings of an allocation"): [size(writing.JOIN_MAX)],
+    ("graph", "a copy on read"): [size(writing.POPULATE_STEP)],
+    ("node service", "changes kept for watchers"): [str(events.HISTORY), number(events.QUEUE)],
+    ("node service", "drains held by clients"): [
+        str(leases.MAX_LEASES), f"{leases.MAX_SECONDS:g} s"
+    ],
+    ("node service", "dirty bitmaps of a node"): [str(recording.MAX_BITMAPS), str(recording.MAX_NAME_BYTES)],
+    ("graph", "memory of one dirty bitmap"): [size(dirty.MAX_BYTES)],
+    ("pool", "threads"): [str(pool.DEFAULT_THREADS), str(NodeConfig().pool_threads)],
+    ("pool", "jobs of one node that wait"): [str(pool.DEFAULT_WAITING)],
+    ("pool", "jobs that left the loop"): [str(pool.AHEAD_PER_THREAD)],
+    ("driver memory", "memory of one node"): [size(memory.MEMORY_LIMIT)],
+    ("copy sessions", "sessions"): [str(sessions.MAX_SESSIONS), str(sessions.REMEMBERED)],
+    ("copy sessions", "one order"): [size(session.ORDER_MAX), str(copy.ORDERS_IN_FLIGHT)],
+    ("copy sessions", "bytes read at a time"): [size(work.READ_CHUNK), str(work.EXTENTS)],
+    ("node service", "a chunk of Read or Write"): [size(data.CHUNK), size(data.MAX_CHUNK)],
+    ("node service", "dirty extents, block status"): [str(bitmaps.DEFAULT_EXTENTS), number(bitmaps.MAX_EXTENTS)],
+    ("node service", "requests in flight of an I/O session"): [str(NodeConfig().session_in_flight)],
+    ("node service", "bytes in flight of an I/O session"): [size(NodeConfig().session_bytes_in_flight)],
+    ("node service", "a request of an I/O session"): [size(io_session.MAX_REQUEST)],
+    ("node service", "answers remembered"): [str(answers.REMEMBERED)],
+    ("node service", "labels of a node"): [str(definitions.MAX_LABELS), size(definitions.MAX_LABEL_BYTES)],
+    ("graph", "figures of intervals"): [str(accounting.MAX_INTERVALS)],
+    ("jobs", "jobs, those that ended included"): [str(JobsConfig().max_jobs)],
+    ("jobs", "answers remembered"): [number(manager.MAX_REQUESTS)],
+    ("jobs", "bytes in flight of one job"): [size(window.MAX_WINDOW_BYTES)],
+    ("jobs", "wait for a node"): [f"{JobsConfig().node_patience_seconds:g} s"],
+    ("NBD server", "connections, all exports together"): [str(NodeConfig().nbd_connections)],
+    ("NBD server", "exports"): [str(nbd.NbdLimits().exports)],
+    ("qcow2", "L1 table"): [size(qcow2.MAX_L1_BYTES), size(qcow2.MAX_REFCOUNT_TABLE_BYTES)],
+    ("every service", "control calls at once"): [str(NodeConfig().max_control_calls)],
+    ("every service", "calls at once that move data"): [str(NodeConfig().max_data_calls)],
+    ("every service", "watches at once"): [str(NodeConfig().max_watches)],
+    ("every service", "one message"): [size(wire.MAX_MESSAGE)],
+    ("every service", "an error's details"): [str(status.MAX_DETAILS), str(status.MAX_MESSAGE)],
+    ("every service", "kept handlers"): [str(interceptors.MAX_METHODS), str(measures.MAX_SERIES)],
+    ("every service", "time for calls after SIGTERM"): [f"{server.GRACE_SECONDS:g} s"],
+    ("every channel", "attempts of a read"): [str(retries.MAX_ATTEMPTS)],
+    ("trace file", "its size"): [size(span_file.MAX_BYTES)],
+    ("stats", "open nodes of one source"): [str(ledger.MAX_NODES)],
+    ("stats", "closed nodes that are remembered"): [str(ledger.MAX_CLOSED)],
+    ("stats", "buckets of one histogram"): [str(remote.MAX_BUCKETS)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", EXPECTED, ids=" ".join)
+def test_a_bound_is_what_the_page_says(row: tuple[str, str]):
+    found = [bound for where, what, bound, _ in ROWS if where == row[0] and what.startswith(row[1])]
+    assert len(found) == 1, f"rows that say {row}: {found}"
+    assert all(expected in found[0] for expected in EXPECTED[row]), (found[0], EXPECTED[row])
+
+
+def test_every_row_has_a_reason():
+    assert all(len(row) == 4 and all(row) for row in ROWS)
+
+
+def test_defaults_of_the_graph_are_those_of_the_service():
+    from dataclasses import fields
+
+    from blockyard.node.graph.environment import Environment
+
+    defaults = {item.name: item.default for item in fields(Environment)}
+    assert defaults["max_chain_depth"] == NodeConfig().max_chain_depth
+    assert defaults["max_nodes"] == NodeConfig().max_nodes
+    assert JobsConfig().max_jobs == manager.MAX_JOBS
