@@ -1,7 +1,6 @@
 """Every test's ground: peers by marker."""
 
 import pytest
-
 from tests.support import peers
 
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from docs import generate
 from importlinter.application import use_cases
 from importlinter.cli import configuration
 
 from blockyard.node.drivers.catalogue import driver_names
+from docs import generate
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE_ROOTS = ("services", "clients", "protos/python", "tests", "docs")

@@ -26,7 +26,7 @@ def check(address: Address, timeout_s: float = TIMEOUT_S) -> str:
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s, wait_for_ready=True)
         except grpc.RpcError as problem:
-            return str(problem.details())  # type: ignore[attr-defined]
+            return str(problem.details())
     return str(_STATUS.Name(answer.status))
 
 

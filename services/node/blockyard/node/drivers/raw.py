@@ -43,7 +43,6 @@ class RawDriver(FormatDriver):
     Options = RawOptions
     CreateOptions: ClassVar[type[RawCreateOptions]] = RawCreateOptions
     children = (ChildSlot("file", Role.FILE),)
-    transparent = True
 
     def __init__(self, options: RawOptions, context: DriverContext) -> None:
         self._node_name = context.node_name
