@@ -178,3 +178,28 @@ async def test_a_stop_that_cannot_reach_the_node_leaves_the_session_safe():
         await scene.stop()
         assert scene.node.sessions["job"].finished is None
         assert scene.manager.present() == {}
+
+
+async def test_a_pivot_whose_answer_never_came_is_not_undone_and_the_job_says_so():
+    async with living() as scene:
+        stage(scene)
+        await scene.start("mirror", **MIRROR)
+        await scene.until(S.READY)
+        scene.node.lose_answers = 1 << 30
+        await scene.manager.complete("job", FinishAction.PIVOT)
+        view = await scene.until(S.CONCLUDED)
+        assert view.outcome is JobOutcome.FAILED
+        assert view.fault.reason == PeerUnavailable.reason
+        assert "PIVOT" in view.fault.metadata["session_left"]
+        assert scene.node.guests["vm"] == "t"
+
+
+async def test_a_resumed_job_shows_what_it_does_again():
+    async with living() as scene:
+        stage(scene)
+        await scene.start("mirror", **MIRROR, speed_bytes_per_second=GRANULE)
+        await scene.until(S.RUNNING)
+        await scene.manager.pause("job")
+        assert (await scene.until(S.PAUSED)).progress.phase == "paused"
+        await scene.manager.resume("job")
+        assert (await scene.until(S.RUNNING)).progress.phase == "copying"

@@ -14,6 +14,7 @@ from blockyard.base.errors import (
     InvalidArgument,
     NodeNotFound,
     OwnerMismatch,
+    ResourceBusy,
     ResourceExists,
     ResourceNotFound,
 )
@@ -243,6 +244,7 @@ async def test_finishing_is_idempotent_and_frees_the_id(ground):
     assert first.finished is FinishAction.DETACH
     assert (await port.finish_session("s", FinishAction.DETACH)).finished is FinishAction.DETACH
     assert (await port.get_session("s")).finished is FinishAction.DETACH
+    await refused(port.finish_session("s", FinishAction.ABORT), ResourceBusy)
     again = await port.create_session(mirror(sync=SyncMode.NONE))
     assert again.finished is None
     assert again.remaining_bytes == again.done_bytes == 0

@@ -22,6 +22,7 @@ from blockyard.base.errors import (
     NoSpace,
     OwnerMismatch,
     PeerUnavailable,
+    ResourceBusy,
     ResourceExists,
     ResourceNotFound,
 )
@@ -317,6 +318,8 @@ class SmallNode:
         return False
 
     def finish(self, live: LiveSession, action: FinishAction) -> None:
+        if live.finished and live.finished is not action:
+            raise ResourceBusy("copy session", live.request.session_id, f"it ended by {live.finished}")
         if live.finished:
             return
         if self.finish_errors and action is not FinishAction.ABORT:

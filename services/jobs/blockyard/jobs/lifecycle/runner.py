@@ -18,7 +18,6 @@ Promises:
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -36,6 +35,7 @@ from blockyard.jobs.copying.bell import Tries
 from blockyard.jobs.copying.copier import Copier, is_passing
 from blockyard.jobs.copying.policy import Fault, Reaction, io_status_after, react
 from blockyard.jobs.lifecycle import table
+from blockyard.jobs.lifecycle.ending import Ending
 from blockyard.jobs.lifecycle.job import Job
 from blockyard.jobs.lifecycle.spec import JobOutcome
 from blockyard.jobs.lifecycle.table import JobState
@@ -113,7 +113,7 @@ class Runner:
         except BlockError as error:
             self.refusal = error
             if is_passing(error):
-                await self._undo_creation()
+                await self._ending.undo_creation()
         except Exception as bug:
             _log.exception("creating job %s", job.spec.job_id)
             self.refusal = InternalError(repr(bug))
@@ -124,13 +124,6 @@ class Runner:
         job.progress.adopt(self.session, self.clock.monotonic_ns(), self.clock.wall_ns())
         self.created.set()
         return True
-
-    async def _undo_creation(self) -> None:
-        """The node did not answer, so it may have made the session. One try: a repeated call takes it over."""
-        try:
-            await self.node.finish_session(self.job.spec.job_id, FinishAction.ABORT)
-        except BlockError as error:
-            _log.info("job %s was not created: %s", self.job.spec.job_id, error)
 
     # --- RUNNING to PENDING, or ABORTING, to CONCLUDED ---
 
@@ -306,7 +299,7 @@ class Runner:
         job.raise_if_cancelled()
 
     async def _stay_paused(self) -> None:
-        job = self.job
+        job, working = self.job, self.job.progress.phase
         self._phase("paused")
         self.segments.end()
         await job.move(table.PAUSED_FORM[job.state])
@@ -314,6 +307,7 @@ class Runner:
             job.bell.clear()
             await job.bell.wait()
         job.progress.restart_rate()
+        self._phase(working)
         await job.move(table.RESUMED_FORM[job.state])
 
     async def _settle(self, copier: Copier) -> None:
@@ -358,22 +352,12 @@ class Runner:
         job = self.job
         job.finalizing = True
         job.announce()
-        session = self.session
-        assert session is not None
         action = job.spec.kind.finish(job.complete_action)
         self._phase("pivoting" if action is FinishAction.PIVOT else "finishing")
-        before = await self._ask(lambda: self.node.get_session(session.session_id))
-        if before.snapshot_broken:
+        if (await self._ending.look(lambda: False)).snapshot_broken:
             raise SnapshotBroken(job.spec.job_id)
-        await self._ask_finish(action)
-
-    async def _ask_finish(self, action: FinishAction) -> None:
-        assert self.session is not None
-        session_id = self.session.session_id
-        done = await self._ask(lambda: self.node.finish_session(session_id, action))
-        self.job.progress.adopt(done, self.clock.monotonic_ns(), self.clock.wall_ns())
-        if done.finished is not action:
-            raise InternalError(f"session {session_id} ended by {done.finished}, asked was {action}")
+        done = await self._ending.finish(action, lambda: False)
+        job.progress.adopt(done, self.clock.monotonic_ns(), self.clock.wall_ns())
 
     # --- ABORTING ---
 
@@ -390,7 +374,7 @@ class Runner:
         if fenced:
             return
         try:
-            await self._ask_finish(FinishAction.ABORT)
+            await self._ending.finish(FinishAction.ABORT, lambda: job.force)
         except (OwnerMismatch, ResourceNotFound):
             _log.info("the session of job %s is not ours to end", job.spec.job_id)
         except BlockError as error:
@@ -409,17 +393,9 @@ class Runner:
 
     # --- shared ---
 
-    async def _ask(self, call: Callable[[], Awaitable[Session]]) -> Session:
-        """A call that must not be given up lightly: repeated until it answers or patience ends."""
-        tries = Tries(self.patience.finish_ns)
-        while True:
-            try:
-                return await call()
-            except BlockError as error:
-                delay_ns = tries.failed(self.clock.monotonic_ns()) if is_passing(error) else None
-                if delay_ns is None or (self.job.force and not self.job.finalizing):
-                    raise
-                await self.clock.sleep(delay_ns / 1e9)
+    @property
+    def _ending(self) -> Ending:
+        return Ending(self.node, self.clock, self.job.spec.job_id, self.patience.finish_ns)
 
     def _fault(self, error: BlockError) -> Fault:
         return Fault.of_error(error, self.clock.wall_ns())
