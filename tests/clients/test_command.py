@@ -430,6 +430,16 @@ async def test_statistics_are_tables(cli: Cli):
     assert "90.0 ms" in ran.out
 
 
+async def test_rates_are_lines_until_the_time_is_up(cli: Cli):
+    ran = await cli("stats", "watch", "disk", "--timeout", "500ms")
+    assert ran.code == Exit.TIMEOUT
+    lines = ran.out.splitlines()
+    assert lines[0].split() == ["NODE", "REQUEST", "PER", "SECOND", "BYTES", "MEAN", "P50", "P99", "FAILED"]
+    assert lines[1].split() == "disk write 1,234 4.77 MiB/s 25.0 us 0 ns 0 ns -".split()
+    ran = await cli("stats", "watch", "--timeout", "500ms", "-o", "jsonl")
+    assert ran.lines[0]["rates"][0]["node_name"] == "disk"
+
+
 async def test_a_job_is_started_in_the_background(cli: Cli, fakes: FakeServices):
     ran = await cli("job", "mirror", "disk", "copy", "--id", "m1", "--speed", "100M")
     assert ran.code == 0

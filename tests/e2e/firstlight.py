@@ -47,9 +47,12 @@ async def run(image: Path | None, size: int, options: Globals) -> bool:
             story = Story(client, running, original, originals.probe_format(original), options)
             try:
                 await story.run()
-            except BaseException:
+            except Exception:
                 sys.stderr.write(running.log.read_text()[-4000:])
                 raise
+            finally:
+                if story.guest is not None:
+                    await story.guest.abandon()
         assert story.guest is not None
         story.report.print(story.guest, collector)
     seconds = time.perf_counter() - began
@@ -81,6 +84,9 @@ def main() -> int:
         print(f"firstlight: {error}\n  {error.hint}", file=sys.stderr)
     except (GuestProblem, originals.NotEnough, OSError, ValueError) as error:
         print(f"firstlight: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("firstlight: interrupted; everything temporary is removed", file=sys.stderr)
+        return 130
     return 1
 
 

@@ -77,10 +77,14 @@ class Guest:
         """Freeze for good: flush and disconnect."""
         await self.freeze()
         await self._ask(nbd.CMD_FLUSH, ByteRange(0, 0))
+        self._peer.request(nbd.CMD_DISC, 0)
+        await self.abandon()
+
+    async def abandon(self) -> None:
+        """Stop where it is."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._peer.request(nbd.CMD_DISC, 0)
         await self._peer.close()
 
     async def _listen(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -24,6 +25,8 @@ PLACES = (
     ".",
 )
 
+ENVIRONMENT = {**os.environ, "PYTHONPATH": ":".join(str(ROOT / place) for place in PLACES)}
+
 
 async def told(*options: str) -> tuple[int, str]:
     """Run the story as `make run` does."""
@@ -33,7 +36,7 @@ async def told(*options: str) -> tuple[int, str]:
         "tests.e2e.firstlight",
         *options,
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": ":".join(str(ROOT / place) for place in PLACES)},
+        env=ENVIRONMENT,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -48,6 +51,25 @@ async def test_the_main_job_runs_on_a_disk_of_real_files():
     assert "All identical" in out
     assert "stream live flat" in out
     assert "blk.read qcow2" in out
+
+
+@pytest.mark.slow
+async def test_an_interrupt_ends_it_and_leaves_nothing_behind(tmp_path: Path):
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.e2e.firstlight", "--size", "32M"),
+        cwd=ROOT,
+        env={**ENVIRONMENT, "TMPDIR": str(tmp_path)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    while b"a guest writes" not in await process.stdout.readline():
+        assert process.returncode is None
+    process.send_signal(signal.SIGINT)
+    _, err = await process.communicate()
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == b"firstlight: interrupted; everything temporary is removed"
+    assert b"Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
