@@ -234,7 +234,10 @@ async def test_no_service_says_how_to_start_one(cli: Cli, tmp_path: Path):
     cli.address = f"unix:{tmp_path}/nobody.sock"
     ran = await cli("node", "list")
     assert ran.code == Exit.UNAVAILABLE
-    assert "Start `blockyardd`, or say where it is with --address or BLOCKYARD_ADDRESS." in ran.err
+    assert ran.err == text(f"""
+        blockyard: no service answers at {cli.address}: No such file or directory
+          Start `blockyardd`, or say where it is with --address or BLOCKYARD_ADDRESS.
+    """)
 
 
 async def test_a_timeout_is_told_as_such(cli: Cli, fakes: FakeServices):
@@ -435,7 +438,7 @@ async def test_rates_are_lines_until_the_time_is_up(cli: Cli):
     assert ran.code == Exit.TIMEOUT
     lines = ran.out.splitlines()
     assert lines[0].split() == ["NODE", "REQUEST", "PER", "SECOND", "BYTES", "MEAN", "P50", "P99", "FAILED"]
-    assert lines[1].split() == "disk write 1,234 4.77 MiB/s 25.0 us 0 ns 0 ns -".split()
+    assert lines[1].split() == ["disk", "write", "1,234", "4.77", "MiB/s", "25.0", "us", "0", "ns", "0", "ns", "-"]
     ran = await cli("stats", "watch", "--timeout", "500ms", "-o", "jsonl")
     assert ran.lines[0]["rates"][0]["node_name"] == "disk"
 

@@ -74,8 +74,10 @@ def explained(error: Exception) -> Exit:
         case CommandFailed():
             return complain(error.exit_code, str(error), error.advice)
         case PeerUnavailable() if error.service.startswith("blockyard"):
+            # gRPC names the address three times before it comes to the point.
+            why = error.detail.rpartition(" error: ")[2]
             advice = "Start `blockyardd`, or say where it is with --address or BLOCKYARD_ADDRESS."
-            return complain(Exit.UNAVAILABLE, str(error), advice)
+            return complain(Exit.UNAVAILABLE, f"no service answers at {error.address}: {why}", advice)
         case BlockError():
             return complain(exit_of(error), str(error).rstrip("."), error.hint, error.trace_id)
         case TimeoutError():
