@@ -59,7 +59,7 @@ class Holding:
     def free_now(self, offset: int, length: int) -> bool:
         return self.free
 
-    async def guest_write(self, offset: int, length: int, apply: Apply) -> None:
+    async def guest_write(self, offset: int, length: int, apply: Apply, *, exact: bool = True) -> None:
         self.asked.append((offset, length))
 
 

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from blockyard.base.errors import InvalidArgument, ResourceNotFound
+from blockyard.node.copying.common import CopyingSession
 from blockyard.node.copying.interposers import CopyBeforeWrite
 from blockyard.node.copying.spec import BitmapMode, FinishAction, SyncMode
 from blockyard.node.core.dirty import DirtyBitmap
@@ -13,9 +14,6 @@ from blockyard.node.graph.drain import drained
 if TYPE_CHECKING:
     from blockyard.node.copying.spec import Failure
     from blockyard.node.graph.bitmaps import Bitmap
-
-
-from blockyard.node.copying.common import CopyingSession
 
 
 class BackupSession(CopyingSession):
@@ -33,25 +31,32 @@ class BackupSession(CopyingSession):
         self.take(self.source, "source", writable=False)
         try:
             self.filter = await self.open_filter("copy-before-write")
+            self.work = self.new_work(base, target, bits)
+            async with drained(self.source):
+                self._begin(bits, bitmap)
         except BaseException:
-            self.release_users()
+            await self._take_away()
+            self._end()
             raise
-        self.work = self.new_work(base, target, bits)
-        async with drained(self.source):
-            if bitmap is not None:
-                bitmap.freeze(self.spec.owner)
-                self.bitmap = bitmap
-            self._seed(bits, bitmap)
-            self.interpose(
-                CopyBeforeWrite(
-                    self.filter.children["file"],
-                    self.work,
-                    break_snapshot=self.spec.break_snapshot,
-                    on_broken=self._on_broken,
-                )
-            )
-            self.put_filter_in()
         self.graph.changed(self.source, self.target, self.filter)
+
+    def _begin(self, bits: DirtyBitmap, bitmap: "Bitmap | None") -> None:
+        """Nothing is in flight in the source: this is the instant that the copy will show."""
+        assert self.filter is not None
+        if bitmap is not None:
+            bitmap.require_free()
+        self._seed(bits, bitmap)
+        interposer = CopyBeforeWrite(
+            self.filter.children["file"],
+            self.work,
+            break_snapshot=self.spec.break_snapshot,
+            on_broken=self._on_broken,
+        )
+        self.interpose(interposer)
+        self.put_filter_in()
+        if bitmap is not None:
+            bitmap.freeze(self.spec.owner)
+            self.bitmap = bitmap
 
     async def complete(self, action: FinishAction) -> None:
         assert self.filter is not None and self.target is not None
@@ -66,7 +71,9 @@ class BackupSession(CopyingSession):
     async def undo(self) -> None:
         await self._take_away()
         if self.bitmap is not None:
-            self.bitmap.thaw(self._left() if self.spec.bitmap_mode is BitmapMode.ALWAYS else self.bitmap.bits)
+            # A broken copy is worth nothing, and its map says nothing.
+            partly = self.spec.bitmap_mode is BitmapMode.ALWAYS and not self.broken
+            self.bitmap.thaw(self._left() if partly else self.bitmap.bits)
         self._end()
 
     async def _take_away(self) -> None:

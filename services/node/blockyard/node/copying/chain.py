@@ -4,23 +4,18 @@ The order of durable steps at the end is the crash contract (design, section 4):
 then the header that drops the old place, then success. QEMU 7.2 writes that header before the mappings are durable.
 """
 
-from typing import TYPE_CHECKING
-
 from blockyard.base.errors import InvalidArgument, OperationUnsupported
+from blockyard.node.copying.common import ChainedSession
 from blockyard.node.copying.spec import FinishAction
 from blockyard.node.graph import requests, surgery
 from blockyard.node.graph.chain import below_filters, layers, overlay_above
 from blockyard.node.interface.driver import BackingChangeable
 
-if TYPE_CHECKING:
-    pass
-
-
-from blockyard.node.copying.common import ChainedSession
-
 
 class StreamSession(ChainedSession):
     """Brings the layers between a node and its base up into the node."""
+
+    lets_go = (*ChainedSession.lets_go, "top", "base")
 
     async def prepare(self) -> None:
         self.top = below_filters(self.source)
@@ -35,7 +30,7 @@ class StreamSession(ChainedSession):
         self.freeze(*(chain[: chain.index(self.base)] if self.base is not None else chain))
         try:
             await self.open_for_writing(self.top)
-            self.take(self.source, "stream", writable=True)
+            self.take(self.source, "stream", writable=False)
         except BaseException:
             await self.undo()
             raise
@@ -46,19 +41,14 @@ class StreamSession(ChainedSession):
         await self.copy_rest()
         # Mappings are durable before the header stops naming the chain that they replace.
         await requests.flush(self.top)
-        self.unfreeze()
-        reference = self.reference_to(self.top, self.base)
-        await surgery.set_backing(self.graph, self.top, self.base, reference, header=True)
+        await self.relink(self.top, self.base)
         await self.undo()
-
-    async def undo(self) -> None:
-        self.unfreeze()
-        self.release_users()
-        await self.restore_read_only()
 
 
 class CommitSession(ChainedSession):
     """Brings layers of a chain down into their base, under the active layer (the active one is mirrored)."""
+
+    lets_go = (*ChainedSession.lets_go, "top", "base", "overlay")
 
     async def prepare(self) -> None:
         assert self.target is not None
@@ -71,9 +61,13 @@ class CommitSession(ChainedSession):
         self.reference_to(self.overlay, self.base)
         middle = chain[: chain.index(self.base)]
         self.check_unused(middle)
+        self.check_alone(self.base, middle[-1])
         bits = await self.new_bits()
         self.freeze(self.overlay, *middle)
         try:
+            # Nobody else holds them: who has the overlay open may close it.
+            self.take(self.overlay, "overlay", writable=False)
+            self.take(self.top, "top", writable=False)
             await self.open_for_writing(self.base)
             target = self.take(self.base, "base", writable=True)
             await self.grow_base(self.base, target)
@@ -86,20 +80,20 @@ class CommitSession(ChainedSession):
     async def complete(self, action: FinishAction) -> None:
         assert self.overlay is not None
         await self.copy_rest()
+        await self._end_as_the_top_does()
         # The base holds everything durably before a header stops naming the layers above it.
         await requests.flush(self.base)
-        self.unfreeze()
-        self.release_users()
         read_only = self.overlay.read_only
         if read_only:
             await surgery.set_writable(self.graph, self.overlay, True)
-        reference = self.reference_to(self.overlay, self.base)
-        await surgery.set_backing(self.graph, self.overlay, self.base, reference, header=True)
+        await self.relink(self.overlay, self.base)
         if read_only:
             await surgery.set_writable(self.graph, self.overlay, False)
         await self.undo()
 
-    async def undo(self) -> None:
-        self.unfreeze()
-        self.release_users()
-        await self.restore_read_only()
+    async def _end_as_the_top_does(self) -> None:
+        """Past the end of a short top the overlay reads zeroes; a longer base would show there from now on."""
+        assert self.overlay is not None and self.work.target is not None
+        start, end = self.top.driver.size, min(self.base.driver.size, self.overlay.driver.size)
+        if start < end:
+            await self.work.target.zero(start, end - start)

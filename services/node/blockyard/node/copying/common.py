@@ -4,17 +4,17 @@ Every preparation checks first and changes last; every change of the graph happe
 """
 
 import posixpath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from blockyard.base.errors import InvalidArgument, NodeInUse, OperationUnsupported
+from blockyard.base.errors import BlockError, InvalidArgument, NodeInUse, OperationUnsupported, SizeTooLarge
 from blockyard.node.copying.session import Session
 from blockyard.node.copying.work import CopyWork, default_granularity
-from blockyard.node.core.dirty import DirtyBitmap
+from blockyard.node.core.dirty import MAX_BYTES, MAX_GRANULARITY, DirtyBitmap
 from blockyard.node.graph import surgery
 from blockyard.node.graph.chain import below_filters
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.interface.driver import BackingReference, Resizable
-from blockyard.node.interface.flags import COMPRESSED, Preallocation
+from blockyard.node.interface.flags import COMPRESSED, Preallocation, Role
 from blockyard.node.interface.interposer import Interposable, Interposer
 
 if TYPE_CHECKING:
@@ -23,16 +23,22 @@ if TYPE_CHECKING:
     from blockyard.node.graph.user import User
 
 
+SIZE_MAX: Final = MAX_GRANULARITY * MAX_BYTES * 8
+"""What the largest map covers: 256 PiB."""
+
+
 class CopyingSession(Session):
     """What mirror, backup and commit share: a work map over the source and a target to write to."""
 
     async def new_bits(self) -> DirtyBitmap:
-        granularity = self.spec.granularity
+        granularity, size = self.spec.granularity, self.source.driver.size
+        if size > SIZE_MAX:
+            raise SizeTooLarge("source of a copy", size, SIZE_MAX)
         if not granularity:
             nodes = [node for node in (self.source, self.target) if node is not None]
             infos = [await below_filters(node).driver.info() for node in nodes]
-            granularity = default_granularity([info.cluster_size for info in infos])
-        return DirtyBitmap(self.source.driver.size, granularity)
+            granularity = default_granularity([info.cluster_size for info in infos], size)
+        return DirtyBitmap(size, granularity)
 
     def new_work(self, base: "Node | None", target: "User | None", bits: DirtyBitmap) -> CopyWork:
         pool = self.graph.environment.pool.share(self.spec.owner)
@@ -71,7 +77,7 @@ class CopyingSession(Session):
     def put_filter_in(self) -> None:
         """Everyone above the source but this session's own users goes through the filter. The caller drained it."""
         assert self.filter is not None
-        for edge in surgery.check_movable(self.source, self.filter):
+        for edge in surgery.check_movable(self.source, self.filter, under_filters=True):
             if edge not in self.users:
                 edge.move(self.filter)
 
@@ -81,15 +87,23 @@ class CopyingSession(Session):
             await self.graph.collect(self.detach_filter())
 
     def detach_filter(self) -> "Node":
-        """The filter, without users: they see what is below it again. Close it when nothing below it is drained,
-        because closing flushes."""
+        """The filter, without users: they see what is below it again. Closing it flushes nothing, so that an error
+        of the node below is told to those who flush that."""
         assert self.filter is not None
         node, self.filter = self.filter, None
+        node.no_flush = True
         below = node.children["file"].node
         for edge in list(node.parents):
             edge.move(below)
         self.graph.changed(self.source)
         return node
+
+    async def leave_behind(self, node: "Node") -> None:
+        """Close a node that the end of the session left without users. The end stands, whatever becomes of it."""
+        try:
+            await self.graph.collect(node)
+        except BlockError as problem:
+            self.graph.report(node.name, "close-failed", {"error": str(problem)})
 
 
 class ChainedSession(CopyingSession):
@@ -105,13 +119,34 @@ class ChainedSession(CopyingSession):
             if edge.frozen_reason:
                 raise NodeInUse(edge.node.name, "change the link to", edge.frozen_reason)
         for edge in edges:
-            edge.frozen_reason = f"{self.spec.owner} works on this chain"
+            edge.frozen_reason = self._reason
         self._frozen = tuple(edges)
+
+    @property
+    def _reason(self) -> str:
+        return f"{self.spec.owner} works on this chain"
+
+    async def relink(self, node: "Node", base: "Node | None") -> None:
+        """Name the base in a layer's header and link it: the one change of a frozen link, the session's own."""
+        edge, reference = node.backing, self.reference_to(node, base)
+        if edge is not None:
+            edge.frozen_reason = ""
+        try:
+            await surgery.set_backing(self.graph, node, base, reference, header=True)
+        except BaseException:
+            if edge is not None:
+                edge.frozen_reason = self._reason
+            raise
 
     def unfreeze(self) -> None:
         for edge in self._frozen:
             edge.frozen_reason = ""
         self._frozen = ()
+
+    async def undo(self) -> None:
+        self.unfreeze()
+        self.release_users()
+        await self.restore_read_only()
 
     async def open_for_writing(self, node: "Node") -> None:
         """A layer that is read-only now becomes writable until `restore_read_only`."""
@@ -132,10 +167,16 @@ class ChainedSession(CopyingSession):
                 raise OperationUnsupported(base.name, base.driver.name, "grow to the size of the top")
             await target.truncate(size, Preallocation.OFF)
 
+    def check_alone(self, base: "Node", above: "Node") -> None:
+        """A base that is written to must have no reader but the chain that hides what is written."""
+        others = [edge.holder for edge in base.parents if edge is not above.backing]
+        if others:
+            raise NodeInUse(base.name, "commit into", ", ".join(others))
+
     def check_unused(self, middle: "list[Node]") -> None:
         """Layers that change under their readers must have no users but the chain itself."""
         for node in middle:
-            others = [edge.holder for edge in node.parents if edge.name != "backing"]
+            others = [edge.holder for edge in node.parents if edge.role is not Role.BACKING]
             if others:
                 raise NodeInUse(node.name, "commit", ", ".join(others))
 

@@ -6,8 +6,8 @@ copy-before-write that was asked to protect the snapshot.
 
 from collections.abc import Callable
 
-from blockyard.base.errors import BlockError
-from blockyard.base.ranges import ByteRange
+from blockyard.base.errors import BlockError, OperationUnsupported
+from blockyard.base.ranges import ByteRange, align_down
 from blockyard.node.copying.spec import Failure, Side, SideFailed
 from blockyard.node.copying.work import CopyWork
 from blockyard.node.graph.edge import Edge
@@ -36,7 +36,7 @@ class CopyBeforeWrite:
         wide = _clamped(work, offset, length)
         return not work.locks.busy(wide.offset, wide.length) and work.bits.next_dirty(wide.offset, wide.end) is None
 
-    async def guest_write(self, offset: int, length: int, apply: Apply) -> None:
+    async def guest_write(self, offset: int, length: int, apply: Apply, *, exact: bool = True) -> None:
         wide = _clamped(self._work, offset, length)
         try:
             await self._work.move(wide)
@@ -56,36 +56,51 @@ class WriteBoth:
         self._work = work
         self._on_failed = on_failed
         self.blocking = False
+        self._passing = 0
+        """Writes to the source alone that are under way."""
 
     def free_now(self, offset: int, length: int) -> bool:
         return not self.blocking
 
-    async def guest_write(self, offset: int, length: int, apply: Apply) -> None:
+    async def guest_write(self, offset: int, length: int, apply: Apply, *, exact: bool = True) -> None:
         if not self.blocking:
-            await apply(self._file)
+            self._passing += 1
+            try:
+                await apply(self._file)
+            finally:
+                self._passing -= 1
             return
         work = self._work
         wide = _clamped(work, offset, length)
         async with work.locks.hold(wide.offset, wide.length):
             left_before = self._left(wide, ByteRange(offset, length))
+            # A write from before the change of mode marks the map when it is done, perhaps in this very range.
+            certain = exact and not self._passing
             await apply(self._file)
-            assert work.target is not None
-            try:
-                await apply(work.target)
-            except BlockError as problem:
-                # The recorder has marked the range: the job copies it again.
-                self._on_failed(Failure(Side.TARGET, ByteRange(offset, length), problem))
+            if not exact or not await self._applied_there(offset, length, apply) or not certain:
                 return
             work.bits.clear(wide.offset, wide.length)
             for piece in left_before:
                 work.bits.mark(piece.offset, piece.length)
 
+    async def _applied_there(self, offset: int, length: int, apply: Apply) -> bool:
+        """The same on the target. If that fails the recorder has marked the range: the job copies it again."""
+        assert self._work.target is not None
+        try:
+            await apply(self._work.target)
+        except OperationUnsupported:
+            return False  # the guest asked for something that only its own node can do; that is no fault
+        except BlockError as problem:
+            self._on_failed(Failure(Side.TARGET, ByteRange(offset, length), problem))
+            return False
+        return True
+
     def _left(self, wide: ByteRange, written: ByteRange) -> list[ByteRange]:
         """Granules that stay in the map: left before, and not covered whole by this write."""
         bits, covered = self._work.bits, written.narrowed(self._work.bits.granularity)
         left: list[ByteRange] = []
-        for edge in (wide.offset, max(wide.offset, wide.end - bits.granularity)):
-            granule = ByteRange(edge, bits.granularity).widened(bits.granularity)
+        for edge in {wide.offset, align_down(wide.end - 1, bits.granularity)}:
+            granule = ByteRange(edge, bits.granularity)
             if bits.is_dirty(granule.offset) and not covered.overlaps(granule):
                 left.append(ByteRange(granule.offset, min(granule.length, bits.size - granule.offset)))
         return left

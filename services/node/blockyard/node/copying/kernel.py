@@ -12,7 +12,7 @@ from blockyard.base.errors import IoError, NoSpace
 from blockyard.base.units import KIB
 from blockyard.node.graph import requests
 from blockyard.node.graph.chain import below_filters
-from blockyard.node.graph.writing import BufferPayload
+from blockyard.node.graph.writing import BufferPayload as BufferPayload
 from blockyard.node.graph.writing import Payload as Payload
 from blockyard.node.interface.driver import Copies, FormatDriver, Pool
 from blockyard.node.interface.mapping import MapKind

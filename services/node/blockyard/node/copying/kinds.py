@@ -2,17 +2,15 @@
 
 from typing import TYPE_CHECKING
 
+from blockyard.node.copying.backup import BackupSession
+from blockyard.node.copying.chain import CommitSession, StreamSession
+from blockyard.node.copying.mirror import MirrorSession
 from blockyard.node.copying.session import Session
 from blockyard.node.copying.spec import CopyKind
 from blockyard.node.graph.chain import below_filters, overlay_above
 
 if TYPE_CHECKING:
     from blockyard.node.graph.node import Node
-
-
-from blockyard.node.copying.backup import BackupSession
-from blockyard.node.copying.chain import CommitSession, StreamSession
-from blockyard.node.copying.mirror import MirrorSession
 
 
 def session_class(kind: CopyKind, source: "Node") -> "type[Session]":

@@ -2,9 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from blockyard.base.errors import InvalidArgument
+from blockyard.base.errors import InvalidArgument, NodeInUse
+from blockyard.node.copying.common import ChainedSession
 from blockyard.node.copying.interposers import WriteBoth
 from blockyard.node.copying.spec import CopyMode, FinishAction, SyncMode
+from blockyard.node.core.dirty import DirtyBitmap
 from blockyard.node.graph import requests, surgery
 from blockyard.node.graph.chain import below_filters, descends, layers
 from blockyard.node.graph.drain import drained
@@ -14,14 +16,15 @@ if TYPE_CHECKING:
     from blockyard.node.graph.user import User
 
 
-from blockyard.node.copying.common import ChainedSession
-
-
 class MirrorSession(ChainedSession):
     """Follows the guest until the users move to the target (pivot) or the copy is left as it is (detach).
 
     A mirror into a layer of the source's own chain is an active commit.
     """
+
+    lets_go = (*ChainedSession.lets_go, "_base", "_both")
+    copy_mode = CopyMode.BACKGROUND
+    """As it is now."""
 
     async def prepare(self) -> None:
         assert self.target is not None
@@ -35,35 +38,40 @@ class MirrorSession(ChainedSession):
                 raise InvalidArgument(
                     "target_node_name", "a node that does not depend on the source", self.target.name
                 )
-        surgery.check_movable(self.source, self.target)
+        surgery.check_movable(self.source, self.target, under_filters=True)
         bits = await self.new_bits()
         try:
             target = await self._take_target()
             self.take(self.source, "source", writable=False)
             self.filter = await self.open_filter("mirror-top")
+            self.work = self.new_work(self._base, target, bits)
+            async with drained(self.source):
+                self._begin(bits)
         except BaseException:
-            await self._let_go()
+            await self.undo()
             raise
-        self.work = self.new_work(self._base, target, bits)
-        async with drained(self.source):
-            if self.spec.sync is not SyncMode.NONE:
-                bits.mark(0, bits.size)
-            self.record(below_filters(self.source), bits)
-            self._both = WriteBoth(self.filter.children["file"], self.work, self.note_failure)
-            self._both.blocking = self.spec.copy_mode is CopyMode.WRITE_BLOCKING
-            self.interpose(self._both)
-            self.put_filter_in()
         self.graph.changed(self.source, self.target, self.filter)
+
+    def _begin(self, bits: DirtyBitmap) -> None:
+        """Nothing is in flight in the source."""
+        assert self.filter is not None
+        if self.spec.sync is not SyncMode.NONE:
+            bits.mark(0, bits.size)
+        self._both = WriteBoth(self.filter.children["file"], self.work, self.note_failure)
+        self.set_copy_mode(self.spec.copy_mode)
+        self.interpose(self._both)
+        self.put_filter_in()
+        # An overlay between the filter and the source would take the writes that the map must hear of.
+        self.filter.children["file"].frozen_reason = f"{self.spec.owner} follows the writes to this node"
+        self.record(below_filters(self.source), bits)
 
     def set_copy_mode(self, mode: CopyMode) -> None:
         """Raises InvalidArgument for the way back, as QEMU."""
-        if mode is CopyMode.BACKGROUND and self._both.blocking:
+        if mode is CopyMode.BACKGROUND and self.copy_mode is not mode:
             raise InvalidArgument("copy_mode", "WRITE_BLOCKING", "a change back to BACKGROUND")
-        self._both.blocking = mode is CopyMode.WRITE_BLOCKING
-
-    @property
-    def copy_mode(self) -> CopyMode:
-        return CopyMode.WRITE_BLOCKING if self._both.blocking else CopyMode.BACKGROUND
+        if not self.finished:
+            self.copy_mode = mode
+            self._both.blocking = mode is CopyMode.WRITE_BLOCKING
 
     async def complete(self, action: FinishAction) -> None:
         if action is FinishAction.COMPLETE:
@@ -74,17 +82,24 @@ class MirrorSession(ChainedSession):
             # Guests are held here: what is left is what they wrote since the last order.
             await self.copy_rest()
             await requests.flush(self.target)
-            self.stop_recording(below_filters(self.source))
             if action is FinishAction.PIVOT:
-                for edge in list((replaced or self.filter).parents):
-                    if edge.parent is None or not descends(self.target, edge.parent):
-                        edge.move(self.target)
+                self._check_alone_on_top()
+                surgery.move_users(replaced or self.filter, self.target)
                 self._opened_for_writing = None
+            self.stop_recording(below_filters(self.source))
             filter_ = self.detach_filter()
-        await self.graph.collect(filter_)
+        await self.leave_behind(filter_)
         await self._let_go()
         self.graph.changed(self.source, self.target)
-        await self.graph.collect(self.source)
+        await self.leave_behind(self.source)
+
+    def _check_alone_on_top(self) -> None:
+        """After the pivot of a commit guests write to the base: whoever still reads the top would see it change."""
+        others = [
+            edge.holder for edge in self.source.parents if edge not in self.users and edge.parent is not self.filter
+        ]
+        if self._is_commit and others:
+            raise NodeInUse(self.source.name, "commit", ", ".join(others))
 
     async def undo(self) -> None:
         if self.filter is not None:
@@ -115,6 +130,7 @@ class MirrorSession(ChainedSession):
         chain = list(layers(self.source))
         middle = chain[: chain.index(self._base)]
         self.check_unused(middle[1:])
+        self.check_alone(self._base, middle[-1])
         self.freeze(*middle)
         await self.open_for_writing(self._base)
         target = self.take(self._base, "base", writable=True)

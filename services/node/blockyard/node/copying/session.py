@@ -2,15 +2,17 @@
 
 Invariants
 1. `fencing_token` never falls; a caller with an older one is refused before anything happens.
-2. A session that is finished keeps its answer and does no work.
+2. A session that is finished keeps its answer and does no work; nothing of it moves once `finish` has returned,
+   and nothing else moves while it ends: what an order has claimed is in no map.
 3. Dropping the stream of orders ends no session: filter, map and tracking stay until it is finished.
 """
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from blockyard.base.errors import OwnerMismatch, ResourceBusy
+from blockyard.base.ranges import ByteRange
 from blockyard.node.copying.spec import Failure, FinishAction, Order, SessionSpec, SideFailed, Tally
 from blockyard.node.copying.work import CopyWork
 from blockyard.node.core.dirty import DirtyBitmap
@@ -55,6 +57,9 @@ class Report:
 class Session:
     """Base of the four kinds."""
 
+    lets_go: ClassVar[tuple[str, ...]] = ("source", "target")
+    """Attributes that are gone once it has ended."""
+
     def __init__(
         self, graph: "Graph", spec: SessionSpec, token: int, source: "Node", target: "Node | None"
     ) -> None:
@@ -71,6 +76,9 @@ class Session:
         self.work: CopyWork
         self._deferred: Failure | None = None
         self._ending = asyncio.Lock()
+        self._moving = 0
+        """Steps of orders under way."""
+        self._at_rest: asyncio.Future[None] | None = None
 
     # --- what a kind says ------------------------------------------------------------------------------
 
@@ -98,8 +106,11 @@ class Session:
 
     async def run(self, order: Order) -> Report:
         """Move work until the order's bytes are copied or nothing is left."""
+        if self._ending.locked() and not self.finished:
+            async with self._ending:
+                pass  # it ends now, or fails to: then there is work again
         tally, failure = Tally(), self._take_failure()
-        if not self.finished and failure is None:
+        if not self._stopped and failure is None:
             try:
                 await self._work_off(order, tally)
             except SideFailed as problem:
@@ -114,8 +125,8 @@ class Session:
     async def _work_off(self, order: Order, tally: Tally) -> None:
         limit = min(order.max_bytes, ORDER_MAX)
         waited = False
-        while tally.copied < limit and not self.finished:
-            done = await self.work.step(order.range, limit - tally.copied)
+        while tally.copied < limit and not self._stopped:
+            done = await self._step(order.range, limit - tally.copied)
             if done is not None:
                 tally.add(done)
             elif waited or not order.wait_ns or tally.copied or tally.zero:
@@ -125,6 +136,28 @@ class Session:
                 waited = True
             # One order must not hold the loop: a long run of holes has no await that really waits.
             await asyncio.sleep(0)
+
+    @property
+    def _stopped(self) -> bool:
+        """Whether orders do nothing: it has ended, or is just about to."""
+        return self.finished is not None or self._ending.locked()
+
+    async def _step(self, within: ByteRange | None, limit: int) -> Tally | None:
+        self._moving += 1
+        try:
+            return await self.work.step(within, limit)
+        finally:
+            self._moving -= 1
+            if not self._moving and self._at_rest is not None:
+                self._at_rest.set_result(None)
+                self._at_rest = None
+
+    async def _rest(self) -> None:
+        """Return when no order moves anything. Their callers see an end of the order, not an error."""
+        while self._moving:
+            if self._at_rest is None:
+                self._at_rest = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._at_rest)
 
     async def _wait_for_work(self, wait_ns: int) -> None:
         if self.recorder is None:
@@ -150,8 +183,10 @@ class Session:
     async def copy_rest(self) -> None:
         """Move everything that is left; raises the error of the side that fails."""
         try:
-            while await self.work.step(None, ORDER_MAX) is not None:
-                pass
+            while True:
+                if await self.work.step(None, ORDER_MAX) is None:
+                    return
+                await asyncio.sleep(0)  # what never really waits must not hold up everyone else
         except SideFailed as problem:
             raise problem.failure.error from problem
 
@@ -168,12 +203,22 @@ class Session:
                 return
             if self.broken and action is not FinishAction.ABORT:
                 raise self.broken.error
+            self._wake()
+            await self._rest()
             if action is FinishAction.ABORT:
                 await self.undo()
             else:
                 await self.complete(action)
             self.finished = action
             self._wake()
+
+    def retire(self) -> None:
+        """It ended: the answer stays, the map and the nodes (each with its caches) go."""
+        self.work.retire()
+        if self.recorder is not None:
+            self.recorder.bits = self.work.bits
+        for name in self.lets_go:
+            self.__dict__.pop(name, None)
 
     def _wake(self) -> None:
         if self.recorder is not None:
@@ -182,9 +227,10 @@ class Session:
     # --- common steps of the kinds -----------------------------------------------------------------------
 
     def take(self, node: "Node", role: str, *, writable: bool) -> "User":
-        """Hold a node for the session; released at the end."""
+        """Hold a node for the session; released at the end. Whoever only holds stays at that very node."""
         kind = self.spec.owner.partition("/")[0]
         user = self.graph.use(node.name, kind, self._user_name(role), writable=writable)
+        user.stays = not writable
         self.users.append(user)
         return user
 

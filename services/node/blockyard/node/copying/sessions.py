@@ -5,6 +5,7 @@ the answers of the latest `REMEMBERED` ended ones, so that a repeated finish get
 """
 
 from collections import OrderedDict
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
 from blockyard.base.errors import LimitReached, ResourceExists, ResourceNotFound
@@ -84,12 +85,17 @@ class CopySessions:
         session.check_token(token)
         await session.finish(action)
         if self._live.pop(session_id, None) is not None:
+            session.retire()
             self._ended[session_id] = session
             while len(self._ended) > REMEMBERED:
                 self._ended.popitem(last=False)
         return session
 
     async def abandon_all(self) -> None:
-        """The service stops: every filter is taken out, so that the nodes below can be closed."""
-        for session in self.all():
-            await self.finish(session.spec.session_id, session.token, FinishAction.ABORT)
+        """The service stops: every filter is taken out, so that the nodes below can be closed.
+
+        One that cannot be ended must not keep the others; its error is raised when all have been tried.
+        """
+        async with AsyncExitStack() as ending:
+            for session in self.all():
+                ending.push_async_callback(self.finish, session.spec.session_id, session.token, FinishAction.ABORT)

@@ -16,7 +16,7 @@ from blockyard.base.ranges import ByteRange, align_down
 from blockyard.base.units import KIB, MIB
 from blockyard.node.copying import kernel
 from blockyard.node.copying.spec import Failure, Side, SideFailed, Tally
-from blockyard.node.core.dirty import DirtyBitmap
+from blockyard.node.core.dirty import MAX_GRANULARITY, DirtyBitmap
 from blockyard.node.core.rangelocks import RangeLocks
 from blockyard.node.graph import requests
 from blockyard.node.graph.status import Extent, block_status, status_at
@@ -33,6 +33,8 @@ READ_CHUNK: Final = 1 * MIB
 """Bytes in memory for a piece that the kernel does not copy."""
 EXTENTS: Final = 256
 DEFAULT_GRANULARITY: Final = 64 * KIB
+MAP_BITS: Final = 2**28
+"""A map that nobody sized takes at most 32 MiB, while the granularity can still grow: up to 16 PiB."""
 
 
 class CopyWork:
@@ -60,15 +62,23 @@ class CopyWork:
         self._pool = pool
         self._flags = flags
         self._zero_flags = MAY_UNMAP if unmap else 0
+        self._end: tuple[int, int] | None = None
 
     @property
     def size(self) -> int:
-        return self.bits.size
+        return self.bits.size if self._end is None else self._end[0]
 
     @property
     def remaining(self) -> int:
         """Bytes in the map."""
-        return min(self.bits.dirty_bytes, self.size)
+        return self.bits.dirty_bytes if self._end is None else self._end[1]
+
+    def retire(self) -> None:
+        """Nothing moves any more: keep the figures, let the map and the nodes go."""
+        self._end = self.size, self.remaining
+        self.bits = DirtyBitmap(0, self.bits.granularity)
+        self.target = self.base = None
+        del self.source
 
     # --- claiming --------------------------------------------------------------------------------------
 
@@ -78,17 +88,20 @@ class CopyWork:
         if run is None:
             return None
         piece = await self._piece(run, limit)
-        if not self.bits.is_dirty(piece.offset):
+        if self.bits.next_dirty(piece.offset, piece.offset + 1) is None:
             return Tally()  # someone took it while block status was asked
         return await self.move(piece)
 
     def _next(self, within: ByteRange | None) -> ByteRange | None:
-        start, end = (within.offset, within.end) if within else (0, self.size)
+        granularity = self.bits.granularity
+        # Part of a granule can be neither claimed nor done with.
+        whole = (within or ByteRange(0, self.size)).widened(granularity)
+        start, end = whole.offset, min(whole.end, self.size)
         cursor = min(max(self.cursor, start), end)
         run = self.bits.next_dirty(cursor, end) or self.bits.next_dirty(start, cursor)
         if run is not None:
             # Claimed now, narrowed below; whoever asks next begins behind the widest chunk we may take.
-            self.cursor = min(run.end, run.offset + CHUNK)
+            self.cursor = min(run.end, run.offset + max(CHUNK, granularity))
         return run
 
     async def _piece(self, run: ByteRange, limit: int) -> ByteRange:
@@ -180,7 +193,7 @@ class CopyWork:
         position = here.offset
         try:
             while position < here.end:
-                extent = await status_at(target.node, position, here.end - position)
+                extent = await status_at(await target.entered(), position, here.end - position)
                 if not extent.zero:
                     await target.zero(position, extent.length, self._zero_flags)
                 position += extent.length
@@ -190,33 +203,40 @@ class CopyWork:
     # --- streaming -------------------------------------------------------------------------------------
 
     async def _populate(self, extent: Extent, tally: Tally) -> None:
-        """Bring up what lies between the node and the base. Explicit zeroes matter only above a base."""
-        held_below = extent.allocated and extent.depth > 0
-        if not held_below or (extent.zero and self.base is None):
+        """Bring up what lies between the node and the base. Zeroes matter only above a base, but there also those
+        that nobody holds: where a short layer ends, the base would show."""
+        if not extent.allocated or (self.base is None if extent.zero else extent.depth == 0):
             tally.skipped += extent.length
             return
-        fetch = None if extent.zero else self._fetch_below
         try:
-            written = await requests.populate(self.source, extent.offset, extent.length, fetch)
+            if extent.zero:
+                written = await requests.populate_zeroes(self.source, extent.offset, extent.length)
+                tally.zero += written
+            else:
+                written = await requests.populate(self.source, extent.offset, extent.length, self._fetch_below)
+                tally.copied += written
         except BlockError as problem:
             failed = ByteRange(extent.offset, extent.length)
             raise SideFailed(Failure(Side.TARGET, failed, problem)) from problem
-        tally.copied += written
         tally.skipped += extent.length - written
 
     async def _fetch_below(self, offset: int, length: int) -> kernel.Payload:
         backing = self.source.backing
         assert backing is not None
-        size = backing.node.driver.size
-        if offset >= size:
-            return await kernel.buffered(self.source, offset, min(length, READ_CHUNK))
         try:
             node = await backing.entered()
+            size = node.driver.size
+            if offset >= size:
+                # Not by a read through the node: that would wait for the request that fetches.
+                return kernel.BufferPayload(memoryview(bytes(min(length, READ_CHUNK))))
             return await kernel.payload(node, offset, min(length, size - offset), self._pool, READ_CHUNK)
         except BlockError as problem:
             raise SideFailed(Failure(Side.SOURCE, ByteRange(offset, length), problem)) from problem
 
 
-def default_granularity(cluster_sizes: "list[int]") -> int:
-    """The larger cluster size, at least 64 KiB, at most 1 MiB."""
-    return min(1 * MIB, max([DEFAULT_GRANULARITY, *cluster_sizes]))
+def default_granularity(cluster_sizes: "list[int]", size: int) -> int:
+    """The larger cluster size, at least 64 KiB, at most 1 MiB; more if the map of so many bytes would be large."""
+    least = min(1 * MIB, max([DEFAULT_GRANULARITY, *cluster_sizes]))
+    while least < MAX_GRANULARITY and size > least * MAP_BITS:
+        least *= 2
+    return least

@@ -50,4 +50,6 @@ class InterposingFilter(FilterDriver):
         if self.interposer is None:
             await self.file.discard(offset, length)
         else:
-            await self.interposer.guest_write(offset, length, lambda child: child.discard(offset, length))
+            await self.interposer.guest_write(
+                offset, length, lambda child: child.discard(offset, length), exact=False
+            )

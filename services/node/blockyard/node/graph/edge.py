@@ -29,7 +29,7 @@ span_starter: Final = tracing.active.get
 class Edge:
     """A named edge. `parent` is None for a user from outside (see `graph.user`)."""
 
-    __slots__ = ("frozen_reason", "name", "node", "parent", "role")
+    __slots__ = ("frozen_reason", "name", "node", "parent", "role", "stays")
 
     def __init__(self, parent: "Node | None", name: str, role: Role, node: "Node") -> None:
         self.parent = parent
@@ -38,6 +38,8 @@ class Edge:
         self.node = node
         self.frozen_reason = ""
         """Why the graph may not change this edge now; empty if it may (the seed's backing_blocker)."""
+        self.stays = False
+        """It holds this very node, whatever takes the node's place for others."""
         node.parents.append(self)
 
     @property

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from blockyard.base.errors import NodeReadOnly, OperationUnsupported
+from blockyard.base.errors import NodeInUse, NodeReadOnly, OperationUnsupported
+from blockyard.node.graph.chain import above_filters
 from blockyard.node.graph.drain import drained
 from blockyard.node.interface.driver import Emptyable
 
@@ -17,6 +18,10 @@ async def make_empty(graph: "Graph", node: "Node") -> None:
         raise OperationUnsupported(node.name, node.driver.name, "drop its data")
     if node.read_only:
         raise NodeReadOnly(node.name)
+    if node.backing is not None and node.backing.frozen_reason:
+        raise NodeInUse(node.name, "empty", node.backing.frozen_reason)
+    if (above := above_filters(node)) is not node:
+        raise NodeInUse(node.name, "empty", above.name)
     async with drained(node):
         await node.driver.make_empty()
         node.write_generation += 1

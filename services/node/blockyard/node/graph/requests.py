@@ -26,7 +26,7 @@ from blockyard.node.interface import tracing
 from blockyard.node.interface.child import Buffer
 from blockyard.node.interface.driver import FilterDriver, FormatDriver, ProtocolDriver, Resizable
 from blockyard.node.interface.flags import FUA, NO_FALLBACK, WRITE_UNCHANGED, DiscardMode, Preallocation
-from blockyard.node.interface.mapping import Mapping
+from blockyard.node.interface.mapping import MapKind, Mapping
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -100,6 +100,26 @@ async def populate(node: "Node", offset: int, length: int, fetch: Fetch | None =
     async with admitted as request:
         try:
             admitted.length = await writing.populate(node, request, offset, length, fetch)
+        finally:
+            node.wrote(offset, length, WRITE_UNCHANGED)
+    return admitted.length
+
+
+async def populate_zeroes(node: "Node", offset: int, length: int) -> int:
+    """As `populate`, of a range that the backing chain shows as zeroes: no byte is read, however long it is."""
+    driver = node.driver
+    assert isinstance(driver, FormatDriver)
+    unit = max(1, driver.limits.allocation_unit, driver.limits.zero_alignment, node.alignment)
+    admitted = Admitted(node, COPY, offset, length, unit)
+    async with admitted as request:
+        position, end, admitted.length = offset, min(offset + length, driver.size), 0
+        try:
+            while position < end:
+                mapping = driver.lookup(position, end - position) or await driver.map(position, end - position)
+                if mapping.kind is MapKind.BACKING:
+                    await _zero_split(node, request, position, mapping.length, 0)
+                    admitted.length += mapping.length
+                position += mapping.length
         finally:
             node.wrote(offset, length, WRITE_UNCHANGED)
     return admitted.length
@@ -219,11 +239,12 @@ async def flush(node: "Node") -> bool:
     Flushes that arrive while one runs share the next one.
     """
     wanted = node.write_generation
-    if node.flushed_generation >= wanted or node.no_flush:
+    # A filter may stand where it has not always stood: what was written before it came, the node below knows.
+    if node.no_flush or (node.flushed_generation >= wanted and not node.is_filter):
         return False
     # Tracked from here on, for a drain must wait also for those who wait for the lock.
     async with Admitted(node, FLUSH, 0, 0), node.flush_lock:
-        if node.flushed_generation < wanted:
+        if node.flushed_generation < wanted or node.is_filter:
             generation = node.write_generation
             await _traced_flush(node)
             node.flushed_generation = max(node.flushed_generation, generation)

@@ -4,14 +4,22 @@ One pass from the top layer down; every layer answers for as much as it can in o
 terabyte is one extent. Must not read data.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+import asyncio
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from blockyard.node.graph import requests
+from blockyard.node.graph.chain import below_filters
 from blockyard.node.interface.driver import FormatDriver
 from blockyard.node.interface.mapping import MapKind, Mapping
 
 if TYPE_CHECKING:
     from blockyard.node.graph.node import Node
+
+
+MERGES_MAX: Final = 256
+"""Look-ups for one answer beyond its extents: it covers less of a range that says the same in many small pieces."""
+STEPS_AT_ONCE: Final = 16
+"""Look-ups between two turns of the loop: one of the memory driver takes up to 1 ms."""
 
 
 class Extent(NamedTuple):
@@ -42,7 +50,12 @@ async def block_status(
     """At most `max_extents` merged extents from the start of the range; the caller goes on behind the last."""
     extents: list[Extent] = []
     end = offset + length
-    while offset < end:
+    # What a driver knows piece by piece it may answer without ever waiting; the loop has others to serve.
+    for step in range(max_extents + MERGES_MAX):
+        if offset >= end:
+            break
+        if step % STEPS_AT_ONCE == STEPS_AT_ONCE - 1:
+            await asyncio.sleep(0)
         extent = await status_at(node, offset, end - offset, base)
         if extents and extents[-1].continues(extent):
             extents[-1] = extents[-1]._replace(length=extents[-1].length + extent.length)
@@ -69,12 +82,13 @@ async def status_at(node: "Node", offset: int, length: int, base: "Node | None" 
         if backing is None:
             break
         # Its driver may be opened anew just now.
-        size = (await backing.entered()).driver.size
+        below = below_filters(await backing.entered())
+        size = below.driver.size
         if offset >= size:
             # A short backing file ends in zeroes that the layer above shows as its own.
-            return Extent(asked, length, backing.node is not base, True, False, False, depth, layer.name, -1)
+            return Extent(asked, length, below is not base, True, False, False, depth, layer.name, -1)
         length = min(length, size - offset)
-        layer, depth = backing.node, depth + 1
+        layer, depth = below, depth + 1
     return Extent(asked, length, False, layer is not base, False, False, depth, layer.name, -1)
 
 

@@ -24,14 +24,18 @@ if TYPE_CHECKING:
 
 def _movable(node: "Node", target: "Node") -> list[Edge]:
     """The edges to `node` that may point to `target`: all but those of target and what is below it."""
-    return [edge for edge in node.parents if edge.parent is None or not descends(target, edge.parent)]
+    return [
+        edge
+        for edge in node.parents
+        if not edge.stays and (edge.parent is None or not descends(target, edge.parent))
+    ]
 
 
-def check_movable(node: "Node", target: "Node") -> list[Edge]:
-    """As `_movable`; raises NodeInUse for a frozen edge."""
+def check_movable(node: "Node", target: "Node", *, under_filters: bool = False) -> list[Edge]:
+    """As `_movable`; raises NodeInUse for a frozen edge. A job's filter may come under another's."""
     edges = _movable(node, target)
     for edge in edges:
-        if edge.frozen_reason:
+        if edge.frozen_reason and not (under_filters and edge.role is Role.FILTERED):
             raise NodeInUse(node.name, "replace", f"{edge.holder}: {edge.frozen_reason}")
     return edges
 
@@ -116,6 +120,11 @@ async def set_backing(
         raise OperationUnsupported(node.name, driver.name, "change its backing file")
     if backing is not None and descends(backing, node):
         raise GraphCycle(node.name, backing.name)
+    old = node.backing
+    if old is not None:
+        if old.frozen_reason:
+            raise NodeInUse(node.name, "change the backing file of", old.frozen_reason)
+        old.frozen_reason = "its backing file is being changed"
     # The new edge holds the new backing node while the header is written.
     new = Edge(node, "backing", Role.BACKING, backing) if backing is not None else None
     try:
@@ -125,10 +134,12 @@ async def set_backing(
             node.backing_filename = reference.filename if reference else ""
             node.backing_format = reference.format if reference else ""
         async with drained(node):
-            old = node.children.pop("backing", None)
+            node.children.pop("backing", None)
             if new is not None:
                 node.children["backing"] = new
     except BaseException:
+        if old is not None:
+            old.frozen_reason = ""
         if new is not None:
             new.detach()
         raise

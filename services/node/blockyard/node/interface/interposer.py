@@ -19,8 +19,11 @@ class Interposer(Protocol):
         """Whether a write of the range needs nothing but the write itself, now."""
         ...
 
-    async def guest_write(self, offset: int, length: int, apply: Apply) -> None:
-        """Do the write, with what must happen around it. `apply(child)` may be called on several children."""
+    async def guest_write(self, offset: int, length: int, apply: Apply, *, exact: bool = True) -> None:
+        """Do the write, with what must happen around it. `apply(child)` may be called on several children.
+
+        Not `exact`: what a node makes of it is its own affair (a discard), so two of them may differ afterwards.
+        """
         ...
 
 
