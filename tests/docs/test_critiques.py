@@ -3,45 +3,22 @@
 import re
 from pathlib import Path
 
+from tests.support.coming import LATER, SERVICES, missing_in_node_service
+
 from blockyard.node.drivers.catalogue import all_drivers
-from blockyard.node.rpc.nodes import NodeServicer
-from blockyard.v1 import (
-    bitmap_pb2,
-    control_pb2,
-    copy_pb2,
-    data_pb2,
-    debug_pb2,
-    export_pb2,
-    job_pb2,
-    node_pb2,
-    stats_pb2,
-)
 
 PAGE = " ".join((Path(__file__).resolve().parents[2] / "docs/critiques.md").read_text().split())
-FILES = (
-    *(bitmap_pb2, control_pb2, copy_pb2, data_pb2, debug_pb2),
-    *(export_pb2, job_pb2, node_pb2, stats_pb2),
-)
-SERVICES = {name: found for file in FILES for name, found in file.DESCRIPTOR.services_by_name.items()}
-LATER = ("Snapshot", "Attachment", "Throttle", "Secret", "Debug")
-"""Services none of whose methods does anything; `tests/node_rpc` proves it over the wire."""
-
-
-def missing() -> list[str]:
-    """Methods of NodeService that answer UNIMPLEMENTED."""
-    methods = SERVICES["NodeService"].methods_by_name
-    return [name for name in methods if getattr(NodeServicer, name).__qualname__.startswith("later.")]
 
 
 def test_the_number_of_rpcs_that_come_later_is_right():
     services = sum(len(SERVICES[f"{name}Service"].methods) for name in LATER)
     every = sum(len(service.methods) for service in SERVICES.values())
-    assert f"{services + len(missing())} of {every} RPCs" in PAGE
+    assert f"{services + len(missing_in_node_service())} of {every} RPCs" in PAGE
 
 
 def test_each_rpc_of_the_node_that_comes_later_is_named():
     named = re.search(r"nine of NodeService \(([^)]*)\)", PAGE)
-    assert named and named[1].split(", ") == missing()
+    assert named and named[1].split(", ") == missing_in_node_service()
 
 
 def test_each_service_that_comes_later_is_named_with_its_size():
