@@ -78,6 +78,9 @@ class MirrorSession(ChainedSession):
             action = FinishAction.PIVOT if self._is_commit else FinishAction.DETACH
         assert self.filter is not None and self.target is not None
         replaced = self.graph.get(self.spec.replaces) if self.spec.replaces else None
+        # Nearly all that must be durable and copied is so before guests are held: it is the flush that takes long.
+        await requests.flush(self.target)
+        await self.catch_up()
         async with drained(*([replaced] if replaced else []), self.filter, self.source):
             # Guests are held here: what is left is what they wrote since the last order.
             await self.copy_rest()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from blockyard.base.errors import OwnerMismatch, ResourceBusy
 from blockyard.base.ranges import ByteRange
 from blockyard.node.copying.spec import Failure, FinishAction, Order, SessionSpec, SideFailed, Tally
-from blockyard.node.copying.work import CopyWork
+from blockyard.node.copying.work import CHUNK, CopyWork
 from blockyard.node.core.dirty import DirtyBitmap
 from blockyard.node.graph.bitmaps import Bitmap
 
@@ -179,6 +179,15 @@ class Session:
     def _take_failure(self) -> Failure | None:
         failure, self._deferred = self._deferred, None
         return self.broken or failure
+
+    async def catch_up(self) -> None:
+        """Move about as much as is left now, though guests may add to it meanwhile; raises as `copy_rest`."""
+        try:
+            for _ in range(self.work.remaining // CHUNK + 1):
+                if await self.work.step(None, ORDER_MAX) is None:
+                    return
+        except SideFailed as problem:
+            raise problem.failure.error from problem
 
     async def copy_rest(self) -> None:
         """Move everything that is left; raises the error of the side that fails."""
