@@ -1,14 +1,14 @@
 """Layers of unequal length, and others who use, change or close what a session works on."""
 
 import pytest
-from tests.support.gated import Gates
-from tests.support.scenes import GRANULE, chain, holders, job, raw_target
-from tests.support.yard import Yard, random_bytes, work_off
 
 from blockyard.base.errors import BlockError, NodeInUse
 from blockyard.node.copying.spec import CopyKind, FinishAction, SessionSpec
 from blockyard.node.graph import surgery
 from blockyard.node.graph.emptying import make_empty
+from tests.support.gated import Gates
+from tests.support.scenes import GRANULE, chain, holders, job, raw_target
+from tests.support.yard import Yard, random_bytes, work_off
 
 SIZE = 8 * GRANULE
 EQUAL = (SIZE, SIZE, SIZE)
@@ -138,4 +138,21 @@ async def test_a_backup_holds_the_node_it_reads_when_a_mirror_moves_the_guest_aw
     await ground.sessions.finish("b", 1, FinishAction.COMPLETE)
     assert await ground.content("target") == data
     assert guest.node.name == "copy"
+    ground.graph.release(guest)
+
+
+async def test_a_mirror_does_not_take_the_node_from_under_another_mirror(ground: Yard) -> None:
+    await chain(ground, EQUAL)
+    for name in ("first", "second", "saved"):
+        ground.raw_file(f"{name}.raw", SIZE)
+        await ground.open("raw", name, f"{name}.raw")
+    guest = ground.use("top")
+    await ground.run(SessionSpec("m", "job/m", CopyKind.MIRROR, "top", "first"))
+    await ground.run(SessionSpec("b", "job/b", CopyKind.BACKUP, "top", "saved"))
+    await ground.run(SessionSpec("n", "job/n", CopyKind.MIRROR, "top", "second"))
+    with pytest.raises(NodeInUse, match="job/m"):
+        await ground.sessions.finish("n", 1, FinishAction.PIVOT)
+    await guest.write(0, b"n" * 512)
+    await ground.sessions.finish("m", 1, FinishAction.PIVOT)
+    assert (await ground.content("first"))[:512] == b"n" * 512
     ground.graph.release(guest)

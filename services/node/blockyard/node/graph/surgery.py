@@ -35,9 +35,23 @@ def check_movable(node: "Node", target: "Node", *, under_filters: bool = False) 
     """As `_movable`; raises NodeInUse for a frozen edge. A job's filter may come under another's."""
     edges = _movable(node, target)
     for edge in edges:
-        if edge.frozen_reason and not (under_filters and edge.role is Role.FILTERED):
-            raise NodeInUse(node.name, "replace", f"{edge.holder}: {edge.frozen_reason}")
+        if under_filters and edge.role is Role.FILTERED:
+            continue
+        if (frozen := _frozen_from(edge)) is not None:
+            raise NodeInUse(node.name, "replace", f"{frozen.holder}: {frozen.frozen_reason}")
     return edges
+
+
+def _frozen_from(edge: Edge) -> Edge | None:
+    """The edge, or one above it with nothing but filters between, that is frozen: it means what is below them."""
+    pending = [edge]
+    while pending:
+        edge = pending.pop()
+        if edge.frozen_reason:
+            return edge
+        if edge.parent is not None and edge.role is Role.FILTERED:
+            pending.extend(edge.parent.parents)
+    return None
 
 
 def move_users(node: "Node", target: "Node") -> None:
