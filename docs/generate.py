@@ -9,9 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from docs.pages import cli, drivers, errors, options
-
 from blockyard.jobs.lifecycle import table
+from docs.pages import cli, drivers, errors, options
 
 DOCS: Final = Path(__file__).resolve().parent
 

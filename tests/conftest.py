@@ -1,6 +1,7 @@
 """Every test's ground: peers by marker."""
 
 import pytest
+
 from tests.support import peers
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
+
 from tests.bench.harness import Case, Row, cases
 from tests.support import peers
 

@@ -6,11 +6,10 @@ import time
 from pathlib import Path
 from typing import Final
 
+from blockyard.base.units import GIB, MIB, TIB
 from tests.bench import images
 from tests.bench.harness import RUNS, Row, case, faster
 from tests.bench.ours import Daemon, Ours, daemon
-
-from blockyard.base.units import GIB, MIB, TIB
 
 READY_S: Final = 1.5
 IDLE: Final = 120 * MIB

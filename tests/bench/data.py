@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
-from tests.bench.harness import Row, more
 
 from blockyard.base.units import KIB, MIB
 from blockyard.client import Client
 from blockyard.client.definitions import file, raw
 from blockyard.v1 import data_pb2, data_pb2_grpc
+from tests.bench.harness import Row, more
 
 CHUNK: Final = 256 * KIB
 TOTAL: Final = 512 * MIB

@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.bench.harness import RUNS, Row, more
-
 from blockyard.base.clock import SystemClock
 from blockyard.base.units import MIB
 from blockyard.node.core.pool import FairPool
@@ -30,6 +28,7 @@ from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.environment import Environment
 from blockyard.node.graph.graph import Graph
 from blockyard.node.storage.rooted import RootedStorage
+from tests.bench.harness import RUNS, Row, more
 
 SIZE: Final = 256 * MIB
 SECONDS: Final = 1.0

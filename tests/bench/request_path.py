@@ -8,12 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from blockyard.base.units import MIB
+from blockyard.node.graph.definition import NodeDefinition
 from tests.bench import images
 from tests.bench.harness import RUNS, Row, case, faster
 from tests.support.graphs import GraphGround
-
-from blockyard.base.units import MIB
-from blockyard.node.graph.definition import NodeDefinition
 
 SIZE: Final = 64 * MIB
 BLOCK: Final = 4096

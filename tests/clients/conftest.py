@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.support.command import Cli
-from tests.support.fake_services import FakeServices, fake_services
 
 from blockyard.client import Client
+from tests.support.command import Cli
+from tests.support.fake_services import FakeServices, fake_services
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from tests.support.fake_services import FakeServices
 
 from blockyard.base.errors import (
     DeadlinePassed,
@@ -27,6 +26,7 @@ from blockyard.client.pieces import CHUNK, Piece
 from blockyard.rpc import trace_context
 from blockyard.rpc.telemetry import trace_of
 from blockyard.v1 import node_pb2, types_pb2
+from tests.support.fake_services import FakeServices
 
 
 async def test_a_node_is_opened_shown_and_closed(client: Client):

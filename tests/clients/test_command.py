@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.command import Cli
-from tests.support.fake_services import FakeServices
 
 from blockyard.base.errors import CATALOGUE, Code
 from blockyard.cli.exits import BY_CODE, MEANINGS, Exit
 from blockyard.cli.running import leading_last
 from blockyard.v1 import job_pb2, types_pb2
+from tests.support.command import Cli
+from tests.support.fake_services import FakeServices
 
 
 def text(block: str) -> str:

@@ -10,9 +10,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from tests.support.fake_services import FakeServices
 
 from blockyard.v1 import job_pb2
+from tests.support.fake_services import FakeServices
 
 ROOT = Path(__file__).resolve().parents[2]
 SEARCH = ":".join(str(ROOT / part) for part in ("protos/python", "services/common", "clients"))

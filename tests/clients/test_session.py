@@ -4,7 +4,6 @@ import asyncio
 import random
 
 import pytest
-from tests.support.fake_services import FakeServices
 
 from blockyard.base.errors import (
     CallCancelled,
@@ -18,6 +17,7 @@ from blockyard.base.errors import (
 from blockyard.client import Client
 from blockyard.client.session import failure_of
 from blockyard.v1 import data_pb2
+from tests.support.fake_services import FakeServices
 
 
 async def test_a_session_reads_what_it_wrote(client: Client, fakes: FakeServices):

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.support.fake_services import FakeServices
 
 from blockyard.base.clock import VirtualClock
 from blockyard.base.errors import (
@@ -20,6 +19,7 @@ from blockyard.client.jobs import raise_unless_succeeded
 from blockyard.client.watching import Persistence, watch
 from blockyard.v1 import copy_pb2, job_pb2
 from blockyard.v1.job_pb2 import Job, WatchJobsResponse
+from tests.support.fake_services import FakeServices
 
 QUICK = Persistence(first_wait_s=0.001, longest_wait_s=0.01)
 

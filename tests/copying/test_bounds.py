@@ -3,8 +3,6 @@
 import asyncio
 
 import pytest
-from tests.support.scenes import GRANULE, job, raw_target
-from tests.support.yard import Yard
 
 from blockyard.base.errors import SizeTooLarge
 from blockyard.base.ranges import ByteRange
@@ -12,6 +10,8 @@ from blockyard.base.units import MIB
 from blockyard.node.copying.spec import CopyKind, FinishAction, Order
 from blockyard.node.core.dirty import MAX_GRANULARITY
 from blockyard.node.graph.definition import NodeDefinition
+from tests.support.scenes import GRANULE, job, raw_target
+from tests.support.yard import Yard
 
 
 async def test_an_order_for_part_of_a_granule_moves_the_granule_and_ends(ground: Yard) -> None:

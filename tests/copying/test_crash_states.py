@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.support.crash import Every, Guest, GuestContent, Oracle, QemuCheck, Recorder, budget, replay
-from tests.support.crash.jobs import ENDED, BackingIs, GuestContentMoves, TargetHolds
-from tests.support.crash.replay import surviving_barriers
-from tests.support.yard import Yard, random_bytes, work_off, yard
 
 from blockyard.base.units import KIB
 from blockyard.node.copying.spec import CopyKind, CopyMode, FinishAction, SessionSpec
 from blockyard.node.graph.definition import NodeDefinition
+from tests.support.crash import Every, Guest, GuestContent, Oracle, QemuCheck, Recorder, budget, replay
+from tests.support.crash.jobs import ENDED, BackingIs, GuestContentMoves, TargetHolds
+from tests.support.crash.replay import surviving_barriers
+from tests.support.yard import Yard, random_bytes, work_off, yard
 
 SIZE = 512 * KIB
 CLUSTER = 4096

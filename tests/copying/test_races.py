@@ -5,9 +5,6 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-from tests.support.gated import Gate, Gates
-from tests.support.scenes import GRANULE, job, source_and_target
-from tests.support.yard import Yard, random_bytes, work_off
 
 from blockyard.base.errors import IoError
 from blockyard.base.units import MIB
@@ -15,6 +12,9 @@ from blockyard.node.copying.mirror import MirrorSession
 from blockyard.node.copying.spec import BitmapMode, CopyKind, CopyMode, FinishAction, Order, SyncMode
 from blockyard.node.graph import recording
 from blockyard.node.interface.flags import NO_FALLBACK
+from tests.support.gated import Gate, Gates
+from tests.support.scenes import GRANULE, job, source_and_target
+from tests.support.yard import Yard, random_bytes, work_off
 
 BROKEN = IoError("target", "write", 5, "Input/output error")
 

@@ -6,8 +6,6 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from tests.support import peers
-from tests.support.yard import Yard, random_bytes, work_off, yard
 
 from blockyard.base.errors import BlockError, InvalidArgument, NodeInUse, OwnerMismatch, ResourceExists
 from blockyard.base.units import KIB, MIB
@@ -16,6 +14,8 @@ from blockyard.node.copying.spec import CopyKind, CopyMode, FinishAction, Order,
 from blockyard.node.core.dirty import DirtyBitmap
 from blockyard.node.graph.bitmaps import Bitmap
 from blockyard.node.graph.user import User
+from tests.support import peers
+from tests.support.yard import Yard, random_bytes, work_off, yard
 
 SIZE = 8 * MIB
 

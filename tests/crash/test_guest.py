@@ -1,6 +1,7 @@
 """What a guest may find after a crash: flushed values for certain, later ones perhaps, nothing else."""
 
 import pytest
+
 from tests.support.crash import Guest, History, Log
 from tests.support.ground import DriverChild, Ground
 

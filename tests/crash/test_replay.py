@@ -4,6 +4,7 @@ import random
 from pathlib import Path
 
 import pytest
+
 from tests.support import peers
 from tests.support.contract import DriverContract
 from tests.support.crash import (

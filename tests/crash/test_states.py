@@ -4,6 +4,7 @@ import random
 from pathlib import Path
 
 import pytest
+
 from tests.support.crash import Log, Op, State, Tear, Timeline, states
 from tests.support.crash.disk import Disk
 

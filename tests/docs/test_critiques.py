@@ -3,9 +3,8 @@
 import re
 from pathlib import Path
 
-from tests.support.coming import LATER, SERVICES, missing_in_node_service
-
 from blockyard.node.drivers.catalogue import all_drivers
+from tests.support.coming import LATER, SERVICES, missing_in_node_service
 
 PAGE = " ".join((Path(__file__).resolve().parents[2] / "docs/critiques.md").read_text().split())
 

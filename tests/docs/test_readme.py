@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
 from tests.support import readme
 
 PAGE = (readme.ROOT / "README.md").read_text()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, ServiceDescriptor
-from tests.support import coming
 
 from blockyard.v1 import drivers_pb2, types_pb2
+from tests.support import coming
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/seed.md").read_text()

@@ -7,9 +7,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.support import peers
-from tests.support.contract import DriverContract, descriptors
-from tests.support.ground import DriverChild, Ground
 
 from blockyard.base.errors import (
     BlockError,
@@ -28,6 +25,9 @@ from blockyard.node.drivers.file.inline import InlineWrites
 from blockyard.node.interface.driver import Copies
 from blockyard.node.interface.flags import FUA, MAY_UNMAP, DiscardMode, Preallocation
 from blockyard.node.interface.mapping import MapKind
+from tests.support import peers
+from tests.support.contract import DriverContract, descriptors
+from tests.support.ground import DriverChild, Ground
 
 
 class TestFile(DriverContract):

@@ -1,11 +1,11 @@
 """Drivers `copy-before-write` and `mirror-top`: they pass requests on, and ask their interposer around writes."""
 
 import pytest
-from tests.support.contract import DriverContract
-from tests.support.ground import Ground
 
 from blockyard.node.interface.child import Child
 from blockyard.node.interface.interposer import Apply, Interposable
+from tests.support.contract import DriverContract
+from tests.support.ground import Ground
 
 SIZE = 1 << 20
 

@@ -1,14 +1,14 @@
 """Driver `memory`: sparse bytes, served inline, lost at close."""
 
 import pytest
-from tests.support.contract import DriverContract
-from tests.support.ground import Ground
 
 from blockyard.base.errors import InvalidArgument, NoSpace
 from blockyard.base.units import KIB, MAX_SIZE, MIB, TIB
 from blockyard.node.drivers import memory
 from blockyard.node.interface.flags import Preallocation
 from blockyard.node.interface.mapping import MapKind
+from tests.support.contract import DriverContract
+from tests.support.ground import Ground
 
 
 class TestMemory(DriverContract):

@@ -3,13 +3,13 @@
 import asyncio
 
 import pytest
-from tests.support.contract import DriverContract
-from tests.support.ground import Ground
 
 from blockyard.base.clock import VirtualClock
 from blockyard.base.errors import BlockError
 from blockyard.base.units import GIB
 from blockyard.node.interface.mapping import MapKind
+from tests.support.contract import DriverContract
+from tests.support.ground import Ground
 
 
 class TestNull(DriverContract):

@@ -1,13 +1,13 @@
 """Driver `raw`: a window onto its child, and the child's own size where none is named."""
 
 import pytest
-from tests.support.contract import DriverContract
-from tests.support.ground import DriverChild, Ground
 
 from blockyard.base.errors import BlockError, InvalidArgument, OperationUnsupported
 from blockyard.base.units import KIB, MIB
 from blockyard.node.interface.child import Child
 from blockyard.node.interface.mapping import MapKind
+from tests.support.contract import DriverContract
+from tests.support.ground import DriverChild, Ground
 
 
 class TestRaw(DriverContract):

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.support.command import Cli
-from tests.support.daemon import Daemon, daemon
 
 from blockyard.client import Client
+from tests.support.command import Cli
+from tests.support.daemon import Daemon, daemon
 
 
 @pytest.fixture(scope="module")

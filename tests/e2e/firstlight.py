@@ -13,16 +13,15 @@ import tempfile
 import time
 from pathlib import Path
 
+from blockyard.base.errors import BlockError
+from blockyard.cli import units
+from blockyard.cli.options import Globals
+from blockyard.client import Client
 from tests.e2e import originals
 from tests.e2e.collector import collecting
 from tests.e2e.guest import GuestProblem
 from tests.e2e.story import Story
 from tests.support.daemon import daemon
-
-from blockyard.base.errors import BlockError
-from blockyard.cli import units
-from blockyard.cli.options import Globals
-from blockyard.client import Client
 
 
 async def run(image: Path | None, size: int, options: Globals) -> bool:

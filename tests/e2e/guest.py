@@ -11,12 +11,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Final
 
-from tests.e2e.ledger import UNIT, ZEROED, Ledger, pattern
-from tests.support.nbd_peer import NbdPeer, Reply
-
 from blockyard.base.ranges import ByteRange
 from blockyard.base.units import KIB
 from blockyard.node.formats import nbd
+from tests.e2e.ledger import UNIT, ZEROED, Ledger, pattern
+from tests.support.nbd_peer import NbdPeer, Reply
 
 DEPTH: Final = 4
 PER_SECOND: Final = 400

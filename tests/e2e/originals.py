@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tests.e2e.ledger import UNIT
-
 from blockyard.base.ranges import align_up
 from blockyard.base.units import GIB, KIB, MIB
+from tests.e2e.ledger import UNIT
 
 ENOUGH: Final = 512 * MIB
 PLACES: Final = ("/usr/lib", "/usr/bin", "/usr/share", "/usr", "/opt", "/lib", "/bin", "/nix/store", "/etc")

@@ -4,12 +4,11 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from tests.e2e.collector import Collector, Layer
-from tests.e2e.guest import Guest
-
 from blockyard.cli import units
 from blockyard.cli.output import Column, Output
 from blockyard.v1.job_pb2 import Job
+from tests.e2e.collector import Collector, Layer
+from tests.e2e.guest import Guest
 
 
 @dataclass(frozen=True)

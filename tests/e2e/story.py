@@ -15,13 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tests.e2e.guest import Guest
-from tests.e2e.ledger import UNIT, WINDOW, Ledger, Reader, Seeds, first_difference, pattern
-from tests.e2e.plain_qcow2 import PlainQcow2
-from tests.e2e.report import Done, Report
-from tests.support import peers
-from tests.support.daemon import Daemon
-
 from blockyard.base.ranges import align_up
 from blockyard.base.units import KIB, MIB
 from blockyard.cli import progress
@@ -34,6 +27,12 @@ from blockyard.rpc.telemetry import trace_of
 from blockyard.rpc.trace_context import TraceContext, new_trace_id
 from blockyard.v1 import job_pb2
 from blockyard.v1.job_pb2 import Job
+from tests.e2e.guest import Guest
+from tests.e2e.ledger import UNIT, WINDOW, Ledger, Reader, Seeds, first_difference, pattern
+from tests.e2e.plain_qcow2 import PlainQcow2
+from tests.e2e.report import Done, Report
+from tests.support import peers
+from tests.support.daemon import Daemon
 
 LAYERS: Final = ("bottom", "middle", "top")
 SEEDED: Final = 24 * MIB

@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+
+from blockyard.cli.exits import Exit
 from tests.support import peers
 from tests.support.command import Cli
 from tests.support.daemon import Daemon
-
-from blockyard.cli.exits import Exit
 
 
 async def done(cli: Cli, *tokens: str):

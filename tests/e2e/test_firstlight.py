@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tests.e2e.ledger import UNIT, ZEROED, Ledger, expected, first_difference, pattern
 from tests.e2e.originals import NotEnough, build, folders_of, probe_format, work_place
 from tests.e2e.plain_qcow2 import PlainQcow2

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.support.export_source import MemorySource
-from tests.support.nbd_peer import NbdPeer
 
 from blockyard.base.clock import VirtualClock
 from blockyard.node.exports.nbd import ExportConfig, NbdLimits, NbdServer
+from tests.support.export_source import MemorySource
+from tests.support.nbd_peer import NbdPeer
 
 SIZE = 4 * 1024 * 1024
 

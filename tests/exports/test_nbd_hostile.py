@@ -5,10 +5,10 @@ import asyncio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support.nbd_peer import NbdPeer
 
 from blockyard.node.exports.nbd import NbdLimits
 from blockyard.node.formats import nbd
+from tests.support.nbd_peer import NbdPeer
 
 GO = nbd.option(nbd.OPT_GO, nbd.info_query(nbd.InfoQuery("disk", ())))
 FLAGS = nbd.CLIENT_FLAGS.pack(nbd.FLAG_C_FIXED_NEWSTYLE)

@@ -3,12 +3,12 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.export_source import MemorySource
 
 from blockyard.base.errors import ProtocolViolation
 from blockyard.node.exports.nbd.export import Export, ExportConfig
 from blockyard.node.exports.nbd.negotiation import Negotiation, State
 from blockyard.node.formats import nbd
+from tests.support.export_source import MemorySource
 
 FIXED = nbd.CLIENT_FLAGS.pack(nbd.FLAG_C_FIXED_NEWSTYLE)
 

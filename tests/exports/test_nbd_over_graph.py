@@ -5,9 +5,6 @@ import json
 import random
 
 import pytest
-from tests.support import peers
-from tests.support.graphs import GraphGround
-from tests.support.nbd_peer import NbdPeer
 
 from blockyard.base.clock import SystemClock
 from blockyard.base.units import KIB, MIB
@@ -17,6 +14,9 @@ from blockyard.node.formats import nbd
 from blockyard.node.graph.bitmaps import Bitmap
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.drain import drained
+from tests.support import peers
+from tests.support.graphs import GraphGround
+from tests.support.nbd_peer import NbdPeer
 
 SIZE = 16 * MIB
 CLUSTER = 64 * KIB

@@ -9,11 +9,11 @@ import random
 from pathlib import Path
 
 import pytest
-from tests.support import peers
-from tests.support.export_source import CLUSTER, MemorySource
 
 from blockyard.base.clock import SystemClock
 from blockyard.node.exports.nbd import ExportConfig, NbdServer
+from tests.support import peers
+from tests.support.export_source import CLUSTER, MemorySource
 
 SIZE = 8 << 20
 

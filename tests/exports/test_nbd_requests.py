@@ -3,13 +3,13 @@
 import errno
 
 import pytest
-from tests.exports.conftest import SIZE
-from tests.support.export_source import CLUSTER, MemorySource
 
 from blockyard.base.errors import InternalError, IoError, NoSpace
 from blockyard.node.exports.nbd import ExportConfig
 from blockyard.node.formats import nbd
 from blockyard.node.interface.flags import FUA, MAY_UNMAP, NO_FALLBACK
+from tests.exports.conftest import SIZE
+from tests.support.export_source import CLUSTER, MemorySource
 
 BOTH_FORMS = pytest.mark.parametrize("structured", [True, False], ids=["structured", "simple"])
 BOTH_WAYS = pytest.mark.parametrize("inline", [True, False], ids=["inline", "awaited"])

@@ -5,8 +5,6 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.support.export_source import MemorySource
-from tests.support.nbd_peer import NbdPeer
 
 from blockyard.base.errors import (
     AddressUnavailable,
@@ -19,6 +17,8 @@ from blockyard.base.errors import (
 )
 from blockyard.node.exports.nbd import ExportConfig, NbdLimits, Phase
 from blockyard.node.formats import nbd
+from tests.support.export_source import MemorySource
+from tests.support.nbd_peer import NbdPeer
 
 
 async def test_several_exports_are_served_at_several_addresses(stage, tmp_path):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support import peers
 
 from blockyard.base.errors import FormatMismatch, ImageCorrupt, SizeTooLarge, UnsupportedFeature
 from blockyard.node.formats.qcow2 import compression, extensions, header, refcounts, snapshots, tables, validate
 from blockyard.node.formats.qcow2.geometry import Geometry
+from tests.support import peers
 
 GOOD = header.Header(
     version=3,

@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.support.graphs import GraphGround, content
-from tests.support.strict import StrictDriver
 
 from blockyard.base.errors import InvalidArgument, NoSpace, OperationUnsupported, RangeOutside
 from blockyard.base.units import KIB, MIB
@@ -17,6 +15,8 @@ from blockyard.node.graph.bitmaps import Bitmap
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.node import Node
 from blockyard.node.interface.flags import NO_FALLBACK, Preallocation
+from tests.support.graphs import GraphGround, content
+from tests.support.strict import StrictDriver
 
 
 @pytest.fixture

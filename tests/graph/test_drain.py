@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.support.graphs import GraphGround, content
-from tests.support.linear import Mix, Register, Storm
 
 from blockyard.base.units import KIB
 from blockyard.node.graph.drain import drained
 from blockyard.node.graph.status import block_status
+from tests.support.graphs import GraphGround, content
+from tests.support.linear import Mix, Register, Storm
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.support.graphs import GraphGround, content
-from tests.support.linear import Mix, Register, Storm
 
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.surgery import insert_overlay
+from tests.support.graphs import GraphGround, content
+from tests.support.linear import Mix, Register, Storm
 
 EXAMPLES = int(os.environ.get("BLOCKYARD_FUZZ_EXAMPLES", "6"))
 SIZE = 60_000

@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.support.contract import descriptors
-from tests.support.graphs import GraphGround, content
 
 from blockyard.base.errors import (
     BackingDenied,
@@ -33,6 +31,8 @@ from blockyard.base.errors import (
 from blockyard.base.units import KIB, MIB
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.graph import Graph
+from tests.support.contract import descriptors
+from tests.support.graphs import GraphGround, content
 
 
 @pytest.fixture

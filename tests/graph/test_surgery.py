@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.support import peers
-from tests.support.graphs import GraphGround, content
-from tests.support.linear import Mix, Register, Storm
 
 from blockyard.base.errors import (
     BlockError,
@@ -25,6 +22,9 @@ from blockyard.node.graph.chain import below_filters, descends, layers
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.node import Node
 from blockyard.node.interface.driver import BackingReference, DriverContext, FilterDriver
+from tests.support import peers
+from tests.support.graphs import GraphGround, content
+from tests.support.linear import Mix, Register, Storm
 
 SIZE = 60_000
 

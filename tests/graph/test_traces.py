@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.support.yard import Yard, yard
 
 from blockyard.base.units import MIB
 from blockyard.node.interface import tracing
+from tests.support.yard import Yard, yard
 
 
 @pytest.fixture

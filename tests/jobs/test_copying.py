@@ -3,8 +3,6 @@
 import asyncio
 
 import pytest
-from tests.support.living_jobs import living
-from tests.support.small_node import GRANULE
 
 from blockyard.base.clock import VirtualClock
 from blockyard.base.units import KIB, MIB
@@ -13,6 +11,8 @@ from blockyard.jobs.copying.pacing import SLICE_NS, Pacer
 from blockyard.jobs.copying.progress import SAMPLE_NS, SPAN_NS, Progress
 from blockyard.jobs.copying.window import MAX_ORDERS, Window
 from blockyard.jobs.node.port import Report, Session, SyncMode
+from tests.support.living_jobs import living
+from tests.support.small_node import GRANULE
 
 SECOND = 1_000_000_000
 

@@ -3,14 +3,14 @@
 from itertools import product
 
 import pytest
-from tests.support.living_jobs import Scene, living
-from tests.support.small_node import GRANULE
 
 from blockyard.base.errors import IoError, NoSpace
 from blockyard.jobs.copying.policy import IoStatus, OnError, Reaction, react
 from blockyard.jobs.lifecycle.spec import JobOutcome
 from blockyard.jobs.lifecycle.table import JobState as S
 from blockyard.jobs.node.port import CopySide, FinishAction, SyncMode
+from tests.support.living_jobs import Scene, living
+from tests.support.small_node import GRANULE
 
 FULL, OTHER = NoSpace.reason, IoError.reason
 SIDES = (CopySide.SOURCE, CopySide.TARGET)

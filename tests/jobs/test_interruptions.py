@@ -1,14 +1,14 @@
 """Streams that drop, a node that goes away, answers that are lost, another incarnation."""
 
 import pytest
-from tests.support.living_jobs import Scene, living, spec_of
-from tests.support.small_node import GRANULE
 
 from blockyard.base.errors import PeerUnavailable
 from blockyard.jobs.copying.policy import OnError
 from blockyard.jobs.lifecycle.spec import JobOutcome
 from blockyard.jobs.lifecycle.table import JobState as S
 from blockyard.jobs.node.port import FinishAction, SyncMode
+from tests.support.living_jobs import Scene, living, spec_of
+from tests.support.small_node import GRANULE
 
 MIRROR = {"node_name": "a", "target_node_name": "t", "sync": SyncMode.FULL}
 

@@ -1,13 +1,13 @@
 """Every kind through its life on a small node: what it does to the data, and the states it passes."""
 
 import pytest
-from tests.support.living_jobs import living
-from tests.support.small_node import GRANULE
 
 from blockyard.base.errors import InvalidArgument, MissingOption, NodeNotFound
 from blockyard.jobs.lifecycle.spec import JobOutcome
 from blockyard.jobs.lifecycle.table import JobState as S
 from blockyard.jobs.node.port import BitmapMode, CopyMode, CopySide, FinishAction, OnCbwError, SyncMode
+from tests.support.living_jobs import living
+from tests.support.small_node import GRANULE
 
 STRAIGHT = [S.CREATED, S.RUNNING, S.WAITING, S.PENDING, S.CONCLUDED]
 CONVERGED = [S.CREATED, S.RUNNING, S.READY, S.WAITING, S.PENDING, S.CONCLUDED]

@@ -3,8 +3,6 @@
 import asyncio
 
 import pytest
-from tests.support.living_jobs import Scene, living, spec_of
-from tests.support.small_node import open_gate
 
 from blockyard.base.errors import (
     InvalidArgument,
@@ -19,6 +17,8 @@ from blockyard.jobs.node.port import SyncMode
 from blockyard.jobs.store.memory import MemoryStore
 from blockyard.jobs.store.port import JobRecord
 from blockyard.jobs.store.records import kind_of
+from tests.support.living_jobs import Scene, living, spec_of
+from tests.support.small_node import open_gate
 
 MIRROR = {"node_name": "a", "target_node_name": "t", "sync": SyncMode.FULL}
 

@@ -5,8 +5,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Protocol
 
 import pytest
-from tests.support.real_services import CLUSTER, House, node_service
-from tests.support.small_node import GRANULE, SmallNode
 
 from blockyard.base.clock import SystemClock
 from blockyard.base.errors import (
@@ -31,6 +29,8 @@ from blockyard.jobs.node.port import (
 )
 from blockyard.jobs.node.remote import RemoteNode
 from blockyard.rpc.channel import open_channel
+from tests.support.real_services import CLUSTER, House, node_service
+from tests.support.small_node import GRANULE, SmallNode
 
 SIZE = 64 * CLUSTER
 

@@ -8,9 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.support.real_services import House, node_service
-
 from blockyard.client import Client
+from tests.support.real_services import House, node_service
 
 SIZE = 4 << 20
 

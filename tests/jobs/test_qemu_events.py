@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.real_services import House, house
 
 from blockyard.v1 import job_pb2
+from tests.support.real_services import House, house
 
 pytestmark = pytest.mark.peer("qemu-storage-daemon", "qemu-img")
 SIZE = 4 << 20

@@ -8,8 +8,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from tests.support.living_jobs import Scene
-from tests.support.small_node import GRANULE
 
 from blockyard.base.errors import JobVerbNotAllowed
 from blockyard.jobs.copying.policy import OnError
@@ -17,6 +15,8 @@ from blockyard.jobs.lifecycle import table
 from blockyard.jobs.lifecycle.spec import JobOutcome
 from blockyard.jobs.lifecycle.table import JobState, JobVerb
 from blockyard.jobs.node.port import CopyMode, CopySide, FinishAction, SyncMode
+from tests.support.living_jobs import Scene
+from tests.support.small_node import GRANULE
 
 GRANULES = 16
 

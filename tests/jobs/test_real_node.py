@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
-from tests.support import peers
-from tests.support.real_services import CLUSTER, House, house, jobs_service, node_service
 
 from blockyard.base.errors import (
     InvalidArgument,
@@ -19,6 +17,8 @@ from blockyard.base.errors import (
 )
 from blockyard.v1 import job_pb2 as job
 from blockyard.v1 import types_pb2 as types
+from tests.support import peers
+from tests.support.real_services import CLUSTER, House, house, jobs_service, node_service
 
 SIZE = 64 * CLUSTER
 READY, CONCLUDED = job.JOB_STATE_READY, job.JOB_STATE_CONCLUDED

@@ -5,8 +5,6 @@ import random
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from tests.support.living_jobs import living
-from tests.support.real_services import House, node_service
 
 from blockyard.client import Client
 from blockyard.jobs import app
@@ -16,6 +14,8 @@ from blockyard.rpc.otel import SdkTracing
 from blockyard.rpc.telemetry import Telemetry, trace_of
 from blockyard.rpc.trace_context import TraceContext
 from blockyard.v1 import job_pb2 as job
+from tests.support.living_jobs import living
+from tests.support.real_services import House, node_service
 
 CALLER = TraceContext("ab" * 16, "cd" * 8, True)
 SIZE = 1 << 20

@@ -5,8 +5,6 @@ from collections.abc import Awaitable, Callable
 from itertools import product
 
 import pytest
-from tests.support.living_jobs import Scene, living
-from tests.support.small_node import GRANULE
 
 from blockyard.base.errors import JobVerbNotAllowed
 from blockyard.jobs.lifecycle import table
@@ -14,6 +12,8 @@ from blockyard.jobs.lifecycle.spec import JobOutcome
 from blockyard.jobs.lifecycle.table import JobState as S
 from blockyard.jobs.lifecycle.table import JobVerb as V
 from blockyard.jobs.node.port import CopyMode, FinishAction, SyncMode
+from tests.support.living_jobs import Scene, living
+from tests.support.small_node import GRANULE
 
 MIRROR = {"node_name": "a", "target_node_name": "t", "sync": SyncMode.FULL}
 

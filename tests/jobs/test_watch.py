@@ -4,14 +4,14 @@ import asyncio
 from contextlib import aclosing
 
 import pytest
-from tests.support.living_jobs import Scene, living
-from tests.support.small_node import GRANULE
 
 from blockyard.base.errors import InvalidArgument, ResourceNotFound, RevisionTooOld
 from blockyard.jobs.lifecycle.manager import Manager
 from blockyard.jobs.lifecycle.table import JobState as S
 from blockyard.jobs.lifecycle.watch import Change, Event, Watches
 from blockyard.jobs.node.port import FinishAction, SyncMode
+from tests.support.living_jobs import Scene, living
+from tests.support.small_node import GRANULE
 
 MIRROR = {"node_name": "a", "target_node_name": "t", "sync": SyncMode.FULL}
 

@@ -6,9 +6,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from tests.support.node_calls import NodeHouse, node_house
 
 from blockyard.base.clock import VirtualClock
+from tests.support.node_calls import NodeHouse, node_house
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import grpc
 import pytest
-from tests.support.node_calls import NodeHouse
 
 from blockyard.base.errors import (
     InvalidArgument,
@@ -19,6 +18,7 @@ from blockyard.client.definitions import NO_NODE, file, memory, qcow2
 from blockyard.rpc.status import from_rpc_error
 from blockyard.v1 import bitmap_pb2 as bitmap
 from blockyard.v1 import bitmap_pb2_grpc
+from tests.support.node_calls import NodeHouse
 
 KIB, MIB = 1 << 10, 1 << 20
 

@@ -5,8 +5,6 @@ import random
 
 import grpc
 import pytest
-from tests.support.eventually import eventually
-from tests.support.node_calls import NodeHouse, Raising
 
 from blockyard.base.clock import VirtualClock
 from blockyard.base.errors import (
@@ -21,6 +19,8 @@ from blockyard.client.definitions import NO_NODE, file, memory, null, qcow2, raw
 from blockyard.rpc.status import from_rpc_error
 from blockyard.v1 import data_pb2 as data
 from blockyard.v1.data_pb2_grpc import DataServiceStub
+from tests.support.eventually import eventually
+from tests.support.node_calls import NodeHouse, Raising
 
 KIB, MIB = 1 << 10, 1 << 20
 

@@ -6,9 +6,6 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.support import peers
-from tests.support.eventually import eventually
-from tests.support.node_calls import NodeHouse, node_house
 
 from blockyard.base.errors import (
     AddressUnavailable,
@@ -23,6 +20,9 @@ from blockyard.base.errors import (
 )
 from blockyard.client.definitions import file, memory, qcow2
 from blockyard.v1 import export_pb2 as export
+from tests.support import peers
+from tests.support.eventually import eventually
+from tests.support.node_calls import NodeHouse, node_house
 
 MIB = 1 << 20
 

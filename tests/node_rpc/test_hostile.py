@@ -7,12 +7,12 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf import descriptor_pool, message_factory
-from tests.support.node_calls import NodeHouse
 
 from blockyard.base.errors import InternalError, RemoteError
 from blockyard.client.definitions import file, memory, qcow2
 from blockyard.rpc.status import from_rpc_error
 from blockyard.v1 import types_pb2 as types
+from tests.support.node_calls import NodeHouse
 
 SERVICES = ("NodeService", "DataService", "BitmapService", "ExportService")
 AFTER_THE_END = "Internal error from Core"

@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.support import peers
-from tests.support.node_calls import NodeHouse, node_house
 
 from blockyard.base.errors import (
     BackingDenied,
@@ -27,6 +25,8 @@ from blockyard.base.errors import (
 from blockyard.client.definitions import file, qcow2, raw
 from blockyard.v1 import node_pb2 as node
 from blockyard.v1 import types_pb2 as types
+from tests.support import peers
+from tests.support.node_calls import NodeHouse, node_house
 
 MIB = 1 << 20
 

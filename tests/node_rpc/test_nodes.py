@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.support.node_calls import NodeHouse, node_house
 
 from blockyard.base.errors import (
     BackingDenied,
@@ -36,6 +35,7 @@ from blockyard.client.definitions import NO_NODE, file, generic, memory, null, q
 from blockyard.v1 import drivers_pb2 as drivers
 from blockyard.v1 import node_pb2 as node
 from blockyard.v1 import types_pb2 as types
+from tests.support.node_calls import NodeHouse, node_house
 
 MIB = 1 << 20
 

@@ -11,9 +11,6 @@ from pathlib import Path
 import grpc
 import pytest
 from google.protobuf import descriptor_pool, message_factory
-from tests.support import peers
-from tests.support.eventually import eventually
-from tests.support.node_calls import NodeHouse, node_house
 
 from blockyard.base.errors import InvalidArgument, NoSpace, NotImplementedYet, PeerUnavailable, UnknownOption
 from blockyard.client import Client
@@ -24,6 +21,9 @@ from blockyard.node.rpc.nodes import NodeServicer
 from blockyard.v1 import data_pb2 as data
 from blockyard.v1 import node_pb2 as node
 from blockyard.v1 import node_pb2_grpc
+from tests.support import peers
+from tests.support.eventually import eventually
+from tests.support.node_calls import NodeHouse, node_house
 
 MIB = 1 << 20
 

@@ -5,8 +5,6 @@ import random
 
 import grpc
 import pytest
-from tests.support.eventually import eventually
-from tests.support.node_calls import NodeHouse
 
 from blockyard.base.clock import VirtualClock
 from blockyard.base.errors import (
@@ -23,6 +21,8 @@ from blockyard.rpc.status import from_rpc_error
 from blockyard.v1 import data_pb2 as data
 from blockyard.v1.data_pb2 import IoRequest
 from blockyard.v1.data_pb2_grpc import DataServiceStub
+from tests.support.eventually import eventually
+from tests.support.node_calls import NodeHouse
 
 KIB, MIB = 1 << 10, 1 << 20
 READ, WRITE = IoRequest.OPERATION_READ, IoRequest.OPERATION_WRITE

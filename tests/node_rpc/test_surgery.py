@@ -3,9 +3,6 @@
 import asyncio
 
 import pytest
-from tests.support import peers
-from tests.support.eventually import eventually
-from tests.support.node_calls import NodeHouse
 
 from blockyard.base.clock import VirtualClock
 from blockyard.base.errors import (
@@ -22,6 +19,9 @@ from blockyard.client.definitions import NO_NODE, file, generic, memory, null, q
 from blockyard.node.graph import surgery
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.v1 import node_pb2 as node
+from tests.support import peers
+from tests.support.eventually import eventually
+from tests.support.node_calls import NodeHouse
 
 MIB = 1 << 20
 

@@ -8,9 +8,6 @@ import pytest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from tests.support import peers
-from tests.support.eventually import eventually
-from tests.support.node_calls import NodeHouse, node_house
 
 from blockyard.base.errors import NodeExists
 from blockyard.client.definitions import file, memory, qcow2
@@ -18,6 +15,9 @@ from blockyard.node.rpc.traced import TRACED_PIECES
 from blockyard.rpc.otel import SdkTracing
 from blockyard.rpc.telemetry import Telemetry
 from blockyard.v1 import data_pb2 as data
+from tests.support import peers
+from tests.support.eventually import eventually
+from tests.support.node_calls import NodeHouse, node_house
 
 MIB = 1 << 20
 SAMPLED = (("traceparent", f"00-{'ab' * 16}-{'cd' * 8}-01"),)

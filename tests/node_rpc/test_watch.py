@@ -4,8 +4,6 @@ import asyncio
 
 import grpc
 import pytest
-from tests.support.eventually import eventually
-from tests.support.node_calls import NodeHouse
 
 from blockyard.base.clock import VirtualClock
 from blockyard.base.errors import InvalidArgument, RevisionTooOld
@@ -13,6 +11,8 @@ from blockyard.client.definitions import memory, null
 from blockyard.rpc.status import from_rpc_error
 from blockyard.v1 import node_pb2 as node
 from blockyard.v1 import types_pb2 as types
+from tests.support.eventually import eventually
+from tests.support.node_calls import NodeHouse
 
 MIB = 1 << 20
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.support.echo import NAME, Echo, Stub, add_echo
 
 from blockyard.rpc.address import Address
 from blockyard.rpc.admission import Limits
 from blockyard.rpc.channel import Channel, open_channel
 from blockyard.rpc.server import Running, Service, serving
+from tests.support.echo import NAME, Echo, Stub, add_echo
 
 
 @dataclass

@@ -2,10 +2,10 @@
 
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tests.support.echo import DATA_NAME, Stub, text
 
 from blockyard.base.errors import LimitReached
 from blockyard.rpc.admission import CallClass, Limits, classify
+from tests.support.echo import DATA_NAME, Stub, text
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 from google.protobuf import descriptor_pool
-from tests.support.echo import NAME, Echo, Stub, add_echo, text
 
 from blockyard.base.errors import PeerUnavailable
 from blockyard.rpc.channel import open_channel
@@ -21,6 +20,7 @@ from blockyard.v1 import (
     node_pb2,
     stats_pb2,
 )
+from tests.support.echo import NAME, Echo, Stub, add_echo, text
 
 READING = ("Get", "List", "Query", "Describe", "Parse", "Probe", "Measure")
 

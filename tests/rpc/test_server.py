@@ -13,7 +13,6 @@ from google.protobuf import descriptor_pb2
 from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
-from tests.support.echo import NAME, Echo, Stub, add_echo, text
 
 from blockyard.base.errors import InvalidArgument, PeerUnavailable, ShuttingDown
 from blockyard.rpc import stopping
@@ -21,6 +20,7 @@ from blockyard.rpc.address import Address
 from blockyard.rpc.channel import open_channel
 from blockyard.rpc.reflection import NAMES
 from blockyard.rpc.server import Service, serving, until_stopped
+from tests.support.echo import NAME, Echo, Stub, add_echo, text
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -164,6 +164,10 @@ async def test_reflection_lists_and_describes(served, version) -> None:
     files = (await call.read()).file_descriptor_response.file_descriptor_proto
     described = [descriptor_pb2.FileDescriptorProto.FromString(each) for each in files]
     assert any(each.package == version.rpartition(".")[0] for each in described)
+    await call.write(reflection_pb2.ServerReflectionRequest(file_containing_symbol="grpc.health.v1.Health.Check"))
+    assert (await call.read()).file_descriptor_response.file_descriptor_proto
+    await call.write(reflection_pb2.ServerReflectionRequest(file_containing_symbol="grpc.health.v1.Health.No"))
+    assert (await call.read()).error_response.error_message
     await call.done_writing()
     assert await call.read() is grpc.aio.EOF
 

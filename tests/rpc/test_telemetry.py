@@ -15,8 +15,6 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
-from tests.support.echo import NAME, Echo, Stub, add_echo, text
-from tests.support.eventually import eventually
 
 from blockyard.base.errors import BlockError, NodeInUse
 from blockyard.rpc import otel_metrics, trace_context
@@ -26,6 +24,8 @@ from blockyard.rpc.otel import SdkTracing
 from blockyard.rpc.server import Service, serving
 from blockyard.rpc.telemetry import Telemetry, asked, trace_of
 from blockyard.rpc.trace_context import TraceContext
+from tests.support.echo import NAME, Echo, Stub, add_echo, text
+from tests.support.eventually import eventually
 
 CALLER = TraceContext("ab" * 16, "cd" * 8, True)
 

@@ -4,10 +4,10 @@ import gc
 from pathlib import Path
 
 import pytest
-from tests.support.echo import NAME, text
-from tests.support.eventually import eventually
 
 from blockyard.base.errors import CallCancelled, InternalError, NodeInUse, NotImplementedYet
+from tests.support.echo import NAME, text
+from tests.support.eventually import eventually
 
 
 async def test_a_handler_cancelled_by_its_own_work_answers(served) -> None:

@@ -5,8 +5,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from tests.support.accounting_node import SmallNode
-from tests.support.eventually import eventually
 
 from blockyard.base.clock import VirtualClock
 from blockyard.rpc.address import Address
@@ -15,6 +13,8 @@ from blockyard.rpc.server import Running, Service, serving
 from blockyard.stats import app
 from blockyard.v1 import stats_pb2, stats_pb2_grpc
 from blockyard.v1.node_pb2_grpc import add_NodeServiceServicer_to_server
+from tests.support.accounting_node import SmallNode
+from tests.support.eventually import eventually
 
 
 class Yard:

@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from tests.support.accounting_node import READ, WRITE, SmallNode
-from tests.support.eventually import eventually
 
 from blockyard.base.errors import InvalidArgument
 from blockyard.stats.collect.source import MAX_BACKOFF_SECONDS
 from blockyard.v1 import stats_pb2
+from tests.support.accounting_node import READ, WRITE, SmallNode
+from tests.support.eventually import eventually
 
 
 async def query(yard, **fields):

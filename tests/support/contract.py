@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from tests.support.ground import DriverChild, Ground
 
 from blockyard.base.errors import BlockError, InvalidArgument, NodeReadOnly, UnknownOption
 from blockyard.base.ranges import ByteRange, align_up
@@ -23,6 +22,7 @@ from blockyard.node.interface.child import Child
 from blockyard.node.interface.driver import Creatable, FilterDriver, FormatDriver, ProtocolDriver, Resizable
 from blockyard.node.interface.flags import FUA, MAY_UNMAP, Preallocation
 from blockyard.node.interface.mapping import MapKind
+from tests.support.ground import DriverChild, Ground
 
 SEED = 20260
 STEPS = 120

@@ -11,9 +11,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.fake_data import FakeData
-from tests.support.fake_jobs import FakeJobs
-
 from blockyard.base.errors import (
     DriverUnknown,
     FileExists,
@@ -43,6 +40,8 @@ from blockyard.v1 import (
     stats_pb2_grpc,
     types_pb2,
 )
+from tests.support.fake_data import FakeData
+from tests.support.fake_jobs import FakeJobs
 
 LARGEST_CONTENT = 8 << 20
 """Bytes that a node really holds; a larger one is for listings only."""

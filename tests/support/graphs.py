@@ -6,9 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.support.strict import StrictDriver, StrictOptions
-from tests.support.toycow import ToyCowDriver, ToyCowOptions
-
 from blockyard.base.clock import Clock, SystemClock
 from blockyard.node.core.pool import FairPool
 from blockyard.node.drivers.catalogue import driver_class
@@ -21,6 +18,8 @@ from blockyard.node.graph.user import User
 from blockyard.node.interface.driver import Driver, DriverContext
 from blockyard.node.interface.flags import Role
 from blockyard.node.storage import RootedStorage
+from tests.support.strict import StrictDriver, StrictOptions
+from tests.support.toycow import ToyCowDriver, ToyCowOptions
 
 
 class GraphGround:

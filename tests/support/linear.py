@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tests.support.graphs import content
 
 from blockyard.base.errors import BlockError
 from blockyard.node.graph.user import User
 from blockyard.node.interface.flags import COMPRESSED, FUA, MAY_UNMAP
+from tests.support.graphs import content
 
 FOREVER = 1 << 62
 

@@ -5,8 +5,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
-from tests.support.small_node import SmallNode, open_gate
-
 from blockyard.base.clock import VirtualClock
 from blockyard.jobs.kinds import catalogue
 from blockyard.jobs.lifecycle.manager import Limits, Manager
@@ -15,6 +13,7 @@ from blockyard.jobs.lifecycle.spec import JobSpec, JobView
 from blockyard.jobs.lifecycle.table import JobState
 from blockyard.jobs.lifecycle.tracing import Tracer
 from blockyard.jobs.store.memory import MemoryStore
+from tests.support.small_node import SmallNode, open_gate
 
 
 class NoTracer:

@@ -6,13 +6,12 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from tests.support import peers
-from tests.support.ground import DriverChild, Ground
-
 from blockyard.base.units import MIB
 from blockyard.node.drivers.qcow2 import Qcow2
 from blockyard.node.formats.qcow2 import header as hdr
 from blockyard.node.interface.child import Child
+from tests.support import peers
+from tests.support.ground import DriverChild, Ground
 
 
 def qemu_create(path: Path, size: int, *options: str, backing: Path | None = None, fmt: str = "qcow2") -> None:

@@ -6,13 +6,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.crash import Guest, QemuCheck, Recorder
-from tests.support.ground import DriverChild
-
 from blockyard.base.units import KIB, MIB
 from blockyard.node.drivers.qcow2 import Qcow2
 from blockyard.node.interface.driver import BackingReference
 from blockyard.node.interface.flags import COMPRESSED, MAY_UNMAP
+from tests.support.crash import Guest, QemuCheck, Recorder
+from tests.support.ground import DriverChild
 
 IMAGE = "disk.qcow2"
 BASE = "base.raw"

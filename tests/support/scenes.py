@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from tests.support.yard import Yard, random_bytes
-
 from blockyard.base.units import KIB
 from blockyard.node.copying.spec import CopyKind, CopyMode, SessionSpec
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.node import Node
+from tests.support.yard import Yard, random_bytes
 
 GRANULE = 64 * KIB
 

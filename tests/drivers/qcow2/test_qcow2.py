@@ -7,6 +7,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
+from blockyard.base.errors import InvalidArgument, SizeTooLarge
+from blockyard.base.units import KIB, MIB
+from blockyard.node.interface.child import Child
+from blockyard.node.interface.flags import Preallocation
+from blockyard.node.interface.mapping import MapKind
 from tests.support import peers
 from tests.support.contract import DriverContract
 from tests.support.ground import Ground
@@ -20,12 +26,6 @@ from tests.support.qcow2_images import (
     qemu_write,
     shake,
 )
-
-from blockyard.base.errors import InvalidArgument, SizeTooLarge
-from blockyard.base.units import KIB, MIB
-from blockyard.node.interface.child import Child
-from blockyard.node.interface.flags import Preallocation
-from blockyard.node.interface.mapping import MapKind
 
 pytestmark = [pytest.mark.peer("qemu-img"), pytest.mark.peer("qemu-io")]
 

@@ -4,6 +4,10 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+
+from blockyard.base.errors import ImageCorrupt, ImageMarkedCorrupt
+from blockyard.base.units import KIB, MIB
+from blockyard.node.formats.qcow2 import header as hdr
 from tests.support import peers
 from tests.support.ground import Ground
 from tests.support.qcow2_images import (
@@ -16,10 +20,6 @@ from tests.support.qcow2_images import (
     qemu_content,
     qemu_write,
 )
-
-from blockyard.base.errors import ImageCorrupt, ImageMarkedCorrupt
-from blockyard.base.units import KIB, MIB
-from blockyard.node.formats.qcow2 import header as hdr
 
 pytestmark = [pytest.mark.peer("qemu-img"), pytest.mark.peer("qemu-io")]
 

@@ -11,6 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from blockyard.base.units import KIB, MIB
+from blockyard.node.drivers.qcow2 import Qcow2, ordering
+from blockyard.node.drivers.qcow2.options import Qcow2CreateOptions, Qcow2Options
+from blockyard.node.graph.definition import NodeDefinition
+from blockyard.node.graph.environment import Environment
+from blockyard.node.graph.graph import Graph
+from blockyard.node.interface.child import Child
+from blockyard.node.interface.flags import Preallocation
 from tests.support import peers
 from tests.support.crash import (
     Every,
@@ -25,15 +34,6 @@ from tests.support.crash import (
 )
 from tests.support.ground import DriverChild, Ground
 from tests.support.qcow2_scenarios import BASE, IMAGE, SCENARIOS, CreatedOrNothing, Scenario, Scene, random_writes
-
-from blockyard.base.units import KIB, MIB
-from blockyard.node.drivers.qcow2 import Qcow2, ordering
-from blockyard.node.drivers.qcow2.options import Qcow2CreateOptions, Qcow2Options
-from blockyard.node.graph.definition import NodeDefinition
-from blockyard.node.graph.environment import Environment
-from blockyard.node.graph.graph import Graph
-from blockyard.node.interface.child import Child
-from blockyard.node.interface.flags import Preallocation
 
 pytestmark = [pytest.mark.crash, pytest.mark.peer("qemu-img"), pytest.mark.timeout(3600)]
 

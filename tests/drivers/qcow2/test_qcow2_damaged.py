@@ -7,6 +7,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
+from blockyard.base.errors import BlockError, ImageCorrupt, ImageMarkedCorrupt, NodeReadOnly, UnsupportedFeature
+from blockyard.base.units import KIB, MIB
+from blockyard.node.formats.qcow2 import header as hdr
+from blockyard.node.interface.mapping import MapKind
 from tests.support import peers
 from tests.support.ground import Ground
 from tests.support.qcow2_images import (
@@ -19,11 +24,6 @@ from tests.support.qcow2_images import (
     qemu_create,
     qemu_write,
 )
-
-from blockyard.base.errors import BlockError, ImageCorrupt, ImageMarkedCorrupt, NodeReadOnly, UnsupportedFeature
-from blockyard.base.units import KIB, MIB
-from blockyard.node.formats.qcow2 import header as hdr
-from blockyard.node.interface.mapping import MapKind
 
 pytestmark = [pytest.mark.peer("qemu-img"), pytest.mark.peer("qemu-io")]
 

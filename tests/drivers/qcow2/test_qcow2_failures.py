@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from tests.support import peers
-from tests.support.ground import DriverChild, Ground
-from tests.support.qcow2_images import driver_of, qemu_content, qemu_create, qemu_write
 
 from blockyard.base.errors import BlockError, IoError
 from blockyard.base.units import KIB, MIB
 from blockyard.node.interface.child import Buffer
 from blockyard.node.interface.flags import COMPRESSED, MAY_UNMAP, Preallocation
+from tests.support import peers
+from tests.support.ground import DriverChild, Ground
+from tests.support.qcow2_images import driver_of, qemu_content, qemu_create, qemu_write
 
 pytestmark = [pytest.mark.peer("qemu-img"), pytest.mark.peer("qemu-io"), pytest.mark.timeout(600)]
 

@@ -14,9 +14,9 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from tests.support.crash.log import Log, Op
 
 from blockyard.node.interface.child import Child
+from tests.support.crash.log import Log, Op
 
 SECTOR: Final = 512
 MARK: Final = "guest"

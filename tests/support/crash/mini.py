@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from blockyard.node.interface.child import Child
 from tests.support.crash.log import Log
 from tests.support.crash.oracles import Crash
-
-from blockyard.node.interface.child import Child
 
 SECTOR: Final = 512
 SLOT: Final = 1024

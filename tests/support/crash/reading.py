@@ -5,11 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from tests.support import peers
-from tests.support.ground import DriverChild, Ground
-
 from blockyard.node.interface.child import Child
 from blockyard.node.interface.driver import FormatDriver
+from tests.support import peers
+from tests.support.ground import DriverChild, Ground
 
 MAX_CHAIN = 16
 

@@ -14,9 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from tests.support.crash.log import Log, Op
-from tests.support.ground import DriverChild, Ground
-
 from blockyard.base.errors import FileNotFound, NodeReadOnly, SizeTooLarge
 from blockyard.base.units import MIB
 from blockyard.node.drivers import catalogue
@@ -25,6 +22,8 @@ from blockyard.node.interface.driver import DriverContext, NodeInfo, ProtocolDri
 from blockyard.node.interface.flags import FUA, Preallocation
 from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.mapping import MapKind, Mapping
+from tests.support.crash.log import Log, Op
+from tests.support.ground import DriverChild, Ground
 
 MAX_DELAY_TURNS = 3
 MAX_CONTENT = 256 * MIB

@@ -19,7 +19,7 @@ NAMES: Final = (f"{STABLE}.ServerReflection", f"{ALPHA}.ServerReflection")
 def add(server: grpc.aio.Server, names: Iterable[str]) -> None:
     """Let clients list and describe the services `names`, and reflection itself."""
     _describe_stable()
-    servicer = ReflectionServicer([*names, *NAMES])
+    servicer = _MethodsToo([*names, *NAMES])
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
     handler: Any = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
@@ -28,6 +28,20 @@ def add(server: grpc.aio.Server, names: Iterable[str]) -> None:
     )
     generic = grpc.method_handlers_generic_handler(NAMES[0], {"ServerReflectionInfo": handler})
     server.add_generic_rpc_handlers((generic,))
+
+
+class _MethodsToo(ReflectionServicer):  # type: ignore[misc]
+    """The library finds the file of messages and services by name, but of methods not (`grpcurl describe S.M`)."""
+
+    def _file_containing_symbol(
+        self, request: reflection_pb2.ServerReflectionRequest, name: str
+    ) -> reflection_pb2.ServerReflectionResponse:
+        service, _, method = name.rpartition(".")
+        try:
+            known = method in descriptor_pool.Default().FindServiceByName(service).methods_by_name
+        except KeyError:
+            known = False
+        return super()._file_containing_symbol(request, service if known else name)
 
 
 def _describe_stable() -> None:

@@ -96,7 +96,7 @@ class Opener:
             raise LimitReached("open nodes", self._environment.max_nodes)
         if not name:
             name = f"{AUTO_PREFIX}{graph.next_number()}"
-        elif not name.startswith(AUTO_PREFIX):
+        else:
             check_name(name)
         if name in graph.nodes or name in graph.claimed:
             raise NodeExists(name)

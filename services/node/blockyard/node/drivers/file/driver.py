@@ -235,8 +235,8 @@ class FileDriver(ProtocolDriver):
         self.size = size
 
     async def map(self, offset: int, length: int) -> Mapping:
-        # tmpfs looks for the next hole page by page to the end of the file: 8 ms a look-up at 1 GiB. So what is known
-        # to be data is remembered until a hole may have been made (QEMU's bdrv_bsc).
+        # tmpfs looks for the next hole page by page to the end of the file: 8 ms a look-up at 1 GiB. So what is
+        # known to be data is remembered until a hole may have been made (QEMU's bdrv_bsc).
         start, end = self._known_data
         if start <= offset < end:
             return Mapping(MapKind.DATA, min(length, end - offset), None, offset, True)
