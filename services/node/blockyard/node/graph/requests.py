@@ -131,6 +131,9 @@ async def copied_by_kernel(node: "Node", offset: int, length: int, copy: "Callab
         raise NodeReadOnly(node.name)
     async with Admitted(node, WRITE, offset, length):
         try:
+            if (starter := tracing.active.get()) is not None:
+                with starter(f"blk.write {node.driver.name}", _attributes(node, offset, length)):
+                    return await copy()
             await copy()
         finally:
             node.wrote(offset, length, 0)
