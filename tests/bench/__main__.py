@@ -12,7 +12,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.harness import Case, Row, cases
+from tests.bench.harness import WANTED, Case, Row, cases
 from tests.support import peers
 
 TIMEOUT_S: Final = 900
@@ -28,20 +28,21 @@ def main() -> int:
     if unknown := sorted(set(options.case) - set(known)):
         print(f"no case named {', '.join(unknown)}; there are: {', '.join(known)}", file=sys.stderr)
         return 2
-    console = Console()
-    table = Table("case", "ours", "peer", "of", "unit", "ratio", title="ratio above 1: ours is better")
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    table = Table("case", "ours", "peer", "of", "unit", "ratio", "wanted", title="ratio above 1: ours is better")
     results, problems = [], 0
     for name in options.case or known:
         console.print(f"[dim]{name} ...[/dim]")
         rows, trouble = _in_own_process(known[name])
         problems += bool(trouble) and not trouble.startswith("skipped")
         if trouble:
-            table.add_row(name, "", "", "", trouble, "")
+            table.add_row(name, "", "", "", trouble, "", "")
         for row in rows:
-            results.append(row._asdict())
-            table.add_row(
-                row.case, f"{row.ours:.4g}", f"{row.peer:.4g}", row.peer_name, row.unit, f"{row.ratio:.2f}"
-            )
+            wanted = WANTED.get((row.case, row.peer_name))
+            results.append({**row._asdict(), "wanted": wanted})
+            verdict = "" if wanted is None else f"{wanted} {'ok' if row.ratio >= wanted else 'BELOW'}"
+            figures = (f"{row.ours:.4g}", f"{row.peer:.4g}", row.peer_name, row.unit, f"{row.ratio:.2f}")
+            table.add_row(row.case, *figures, verdict)
     console.print(table)
     machine = {"machine": platform.platform(), "python": platform.python_version()}
     Path("bench.json").write_text(json.dumps({**machine, "rows": results}, indent=1) + "\n")

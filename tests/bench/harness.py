@@ -33,6 +33,28 @@ class Row(NamedTuple):
 
 Bench = Callable[[Path], list[Row]]
 
+WANTED: Final[dict[tuple[str, str], float]] = {
+    **{
+        (f"job-{kind}", "qemu-storage-daemon"): 1.0
+        for kind in ("mirror-raw-raw", "backup-raw-qcow2", "stream", "commit")
+    },
+    ("nbd-raw-read-4k-32", "qemu-nbd"): 2.0,
+    ("nbd-raw-read-4k-32", "nbdkit"): 1.5,
+    ("nbd-raw-read-4k-1", "qemu-nbd"): 1.1,
+    ("nbd-raw-write-4k-32", "qemu-nbd"): 1.5,
+    ("nbd-raw-read-256k-16", "qemu-nbd"): 1.3,
+    ("nbd-raw-write-256k-16", "qemu-nbd"): 1.3,
+    ("nbd-qcow2-read-4k-32", "qemu-nbd"): 1.6,
+    ("nbd-qcow2-write-4k-32", "qemu-nbd"): 1.2,
+    ("api-streamed-read", "bare grpc.aio"): 0.8,
+    ("api-streamed-write", "bare grpc.aio"): 0.8,
+    ("api-session-4k-32", "bare grpc.aio"): 0.6,
+    ("daemon-ready", "bound"): 1.0,
+    ("daemon-idle-memory", "bound"): 1.0,
+    ("sparse-terabyte-memory", "bound"): 1.0,
+}
+"""The ratios to reach, by case and peer; cases that are not here only inform."""
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
