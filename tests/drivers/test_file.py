@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,30 @@ async def test_after_a_failed_flush_no_flush_succeeds(ground: Ground, monkeypatc
         patched.setattr(os, "fdatasync", refuse)
         with pytest.raises(IoError):
             await node.flush()
+    with pytest.raises(IoError, match="earlier"):
+        await node.flush()
+
+
+async def test_a_flush_that_fails_after_its_caller_left_is_not_forgotten(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+):
+    begun, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def refuse(*args):
+        loop.call_soon_threadsafe(begun.set)
+        go_on.wait(20)
+        raise OSError(errno.EIO, "")
+
+    node = await disk(ground)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", refuse)
+        caller = asyncio.create_task(node.flush())
+        await begun.wait()
+        caller.cancel()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
     with pytest.raises(IoError, match="earlier"):
         await node.flush()
 

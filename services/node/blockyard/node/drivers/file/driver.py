@@ -209,11 +209,18 @@ class FileDriver(ProtocolDriver):
                 self._context.node_name, "flush", self._lost_errno, "an earlier flush failed, data was lost"
             )
         try:
-            await self._pool.run(os.fdatasync, self._descriptor)
+            await self._pool.run(self._sync)
+        except OSError as problem:
+            self._fail(problem, "flush")
+
+    def _sync(self) -> None:
+        """In a worker thread. A failure is noted here: the caller may have left, and the kernel tells it once."""
+        try:
+            os.fdatasync(self._descriptor)
         except OSError as problem:
             if not self._context.direct:
                 self._lost_errno = problem.errno or errno.EIO
-            self._fail(problem, "flush")
+            raise
 
     # --- size and status --------------------------------------------------------------------------------
 

@@ -133,13 +133,17 @@ class Allocator:
                 await unbroken(self._grow_table(start, missing, table_clusters, end))
             else:
                 self._enter(start, missing, end)
+                self._took(start, first, end)
         finally:
             if known is not None:
                 known.pins -= 1
+        return first
+
+    def _took(self, start: int, first: int, end: int) -> None:
+        """The image has been extended: metadata up to `first`, then room up to `end`."""
         self._image.guard.add(start, first - start)
         self._claim(start, first - start)
-        self.end = end
-        return first
+        self.end = max(self.end, end)
 
     def _plan(self, start: int, count: int) -> tuple[list[int], int]:
         """Missing blocks and clusters for a larger table (0: it need not grow), for a run from `start`."""
@@ -187,6 +191,8 @@ class Allocator:
             image.update_header(refcount_table_offset=table_offset, refcount_table_clusters=table_clusters)
             await image.switch(hdr.REFCOUNT_TABLE_AT, hdr.encode_refcount_table(image.header))
             image.ledger.marks[Kind.REFTABLE].clear()
+        # Here, not in the caller: that may have been cancelled, and must not give these clusters away again.
+        self._took(start, start + len(missing) + table_clusters, end)
         image.guard.remove(old_first, old_clusters)
         image.ledger.drop(Reason.OTHER, np.arange(old_first, old_first + old_clusters, dtype=np.int64))
 

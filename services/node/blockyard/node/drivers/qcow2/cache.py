@@ -50,15 +50,16 @@ class Cache(Generic[Cached]):
         item.used = True
         self.items[key] = item
         if len(self.items) > self.limit:
-            self._trim()
+            self._trim(key)
 
-    def _trim(self) -> None:
+    def _trim(self, wanted: int) -> None:
+        """Whoever asked for the item `wanted` is about to pin or change it: that one stays."""
         items = self.items
         for _ in range(2 * len(items)):
             if len(items) <= self.limit:
                 return
             key = next(iter(items))
             item = items.pop(key)
-            if item.used or item.pins or self._held(key):
+            if item.used or item.pins or key == wanted or self._held(key):
                 item.used = False
                 items[key] = item

@@ -156,7 +156,11 @@ class Writeback:
             try:
                 block = await image.refcounts.usable_block(index)
                 if block is not None and self._passes(reason):
-                    await self._discard_below(numbers[block.values[numbers % len(block.values)] == times])
+                    block.pins += 1  # what is counted down below must still be the one in the cache
+                    try:
+                        await self._discard_below(numbers[block.values[numbers % len(block.values)] == times])
+                    finally:
+                        block.pins -= 1
             except BaseException:
                 for why, _, waiting, amounts in groups:
                     image.ledger.drop(why, np.repeat(waiting, amounts))
