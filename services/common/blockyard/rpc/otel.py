@@ -8,6 +8,7 @@ per span to BLOCKYARD_TRACE_FILE so that traces can be read without a collector.
 Metrics: see `otel_metrics`.
 """
 
+import importlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.trace.span import TraceState
 
-from blockyard.base.errors import BlockError
+from blockyard.base.errors import BlockError, InvalidArgument
 from blockyard.rpc import conventions, trace_context
 from blockyard.rpc.telemetry import SERVER_FAILURES, Attributes, Histograms, Numbers
 from blockyard.rpc.trace_context import TraceContext
@@ -244,11 +245,24 @@ def otlp_timeout(environment: Mapping[str, str]) -> int | None:
     return None if named else STOP_MILLISECONDS // 1000
 
 
+def http_exporter(module: str, name: str) -> Any:
+    """A class of the HTTP exporter's package, which is no dependency of ours. Raises InvalidArgument without it."""
+    try:
+        return getattr(importlib.import_module(f"opentelemetry.exporter.otlp.proto.http.{module}"), name)
+    except ModuleNotFoundError as missing:
+        raise InvalidArgument(
+            "OTEL_EXPORTER_OTLP_PROTOCOL",
+            "grpc, or the package opentelemetry-exporter-otlp-proto-http installed",
+            "http/protobuf without it",
+        ) from missing
+
+
 def _otlp(environment: Mapping[str, str]) -> SpanExporter:
     if otlp_protocol(environment, "TRACES") == "http/protobuf":
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
-
-        return HttpExporter(timeout=otlp_timeout(environment))
+        exporter: SpanExporter = http_exporter("trace_exporter", "OTLPSpanExporter")(
+            timeout=otlp_timeout(environment)
+        )
+        return exporter
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 
     return GrpcExporter(timeout=otlp_timeout(environment))

@@ -30,7 +30,7 @@ from opentelemetry.sdk.resources import Resource
 
 from blockyard.rpc import conventions
 from blockyard.rpc.measures import CallAccounts, HistogramRow
-from blockyard.rpc.otel import STOP_MILLISECONDS, otlp_protocol, otlp_timeout
+from blockyard.rpc.otel import STOP_MILLISECONDS, http_exporter, otlp_protocol, otlp_timeout
 from blockyard.rpc.telemetry import Histograms, Numbers
 
 if TYPE_CHECKING:
@@ -154,9 +154,7 @@ def _exporters(environment: Mapping[str, str]) -> Iterable[MetricExporter]:
         if name == "console":
             yield ConsoleMetricExporter()
         elif name == "otlp" and otlp_protocol(environment, "METRICS") == "http/protobuf":
-            from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpExporter
-
-            yield HttpExporter(timeout=otlp_timeout(environment))
+            yield http_exporter("metric_exporter", "OTLPMetricExporter")(timeout=otlp_timeout(environment))
         elif name == "otlp":
             from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcExporter
 
