@@ -1,10 +1,12 @@
 """Layers of unequal length, and others who use, change or close what a session works on."""
 
+import asyncio
+
 import pytest
 
 from blockyard.base.errors import BlockError, NodeInUse
-from blockyard.node.copying.spec import CopyKind, FinishAction, SessionSpec
-from blockyard.node.graph import surgery
+from blockyard.node.copying.spec import CopyKind, FinishAction, Order, SessionSpec
+from blockyard.node.graph import drain, surgery
 from blockyard.node.graph.emptying import make_empty
 from tests.support.gated import Gates
 from tests.support.scenes import GRANULE, chain, holders, job, raw_target
@@ -156,3 +158,27 @@ async def test_a_mirror_does_not_take_the_node_from_under_another_mirror(ground:
     await ground.sessions.finish("m", 1, FinishAction.PIVOT)
     assert (await ground.content("first"))[:512] == b"n" * 512
     ground.graph.release(guest)
+
+
+async def test_a_layer_that_leaves_the_chain_while_its_bytes_are_on_their_way_is_read_anew(ground: Yard) -> None:
+    """The number of its descriptor belongs to another file by then."""
+    data = random_bytes(5, SIZE)
+    await chain(ground, EQUAL, base=(0, data))
+    await raw_target(ground, SIZE)
+    ground.raw_file("other.raw", b"secret" * SIZE)
+    backup = await ground.sessions.create(SessionSpec("b", "job/b", CopyKind.BACKUP, "top", "target"), 1)
+    stream = await ground.sessions.create(SessionSpec("s", "job/s", CopyKind.STREAM, "top"), 1)
+    target = ground.graph.get("target")
+    drain.begin(target)
+    order = asyncio.create_task(backup.run(Order(1, SIZE)))
+    while target.undrained is None:  # until the order has found its bytes and waits for the target
+        await asyncio.sleep(0)
+    await work_off(stream)
+    await ground.sessions.finish("s", 1, FinishAction.COMPLETE)
+    for number in range(3):
+        await ground.open("raw", f"other{number}", "other.raw", read_only=True)
+    drain.end(target)
+    assert (await order).failure is None
+    await work_off(backup)
+    await ground.sessions.finish("b", 1, FinishAction.COMPLETE)
+    assert await ground.content("target") == data

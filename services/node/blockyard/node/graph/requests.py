@@ -125,8 +125,9 @@ async def populate_zeroes(node: "Node", offset: int, length: int) -> int:
     return admitted.length
 
 
-async def copied_by_kernel(node: "Node", offset: int, length: int, copy: "Callable[[], Awaitable[None]]") -> None:
-    """Track and account a write that the kernel makes to a protocol node behind the driver's back."""
+async def copied_by_kernel(node: "Node", offset: int, length: int, copy: "Callable[[], Awaitable[bool]]") -> bool:
+    """Track and account a write that the kernel makes to a protocol node behind the driver's back; False if `copy`
+    found that it cannot."""
     if node.read_only:
         raise NodeReadOnly(node.name)
     async with Admitted(node, WRITE, offset, length):
@@ -134,7 +135,7 @@ async def copied_by_kernel(node: "Node", offset: int, length: int, copy: "Callab
             if (starter := tracing.active.get()) is not None:
                 with starter(f"blk.write {node.driver.name}", _attributes(node, offset, length)):
                     return await copy()
-            await copy()
+            return await copy()
         finally:
             node.wrote(offset, length, 0)
 
