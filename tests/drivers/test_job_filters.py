@@ -10,7 +10,7 @@ from tests.support.ground import Ground
 SIZE = 1 << 20
 
 
-class _JobFilter(DriverContract):
+class JobFilterContract(DriverContract):
     survives_close = False
     grows_by_writing = True
 
@@ -63,9 +63,9 @@ class Holding:
         self.asked.append((offset, length))
 
 
-class TestCopyBeforeWrite(_JobFilter):
+class TestCopyBeforeWrite(JobFilterContract):
     driver = "copy-before-write"
 
 
-class TestMirrorTop(_JobFilter):
+class TestMirrorTop(JobFilterContract):
     driver = "mirror-top"

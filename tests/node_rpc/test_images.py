@@ -294,11 +294,16 @@ def measured(size: int | None = None, node_name: str = "", **options: object) ->
 
 
 @pytest.mark.peer("qemu-img")
-@pytest.mark.parametrize("cluster", [512, 65536, 2 * MIB])
-@pytest.mark.parametrize("size", [0, 512, 10 * MIB + 512, 1 << 40])
+@pytest.mark.parametrize(
+    ("cluster", "size"),
+    [
+        (cluster, size)
+        for cluster in (512, 65536, 2 * MIB)
+        for size in (0, 512, 10 * MIB + 512, 1 << 40)
+        if (cluster, size) != (512, 1 << 40)  # its tables pass the format's limits; both refuse it
+    ],
+)
 async def test_an_empty_image_measures_as_qemu_says(house: NodeHouse, cluster: int, size: int):
-    if cluster == 512 and size > 1 << 32:
-        pytest.skip("tables of this size are refused by both")
     mine = await house.nodes.MeasureImage(measured(size, cluster_size_bytes=cluster))
     told = peers.run(
         "qemu-img", "measure", "--output=json", "-O", "qcow2", "-o", f"cluster_size={cluster}", "--size", str(size)
