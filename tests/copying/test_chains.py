@@ -1,6 +1,7 @@
 """Layers of unequal length, and others who use, change or close what a session works on."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -8,9 +9,10 @@ from blockyard.base.errors import BlockError, NodeInUse
 from blockyard.node.copying.spec import CopyKind, FinishAction, Order, SessionSpec
 from blockyard.node.graph import drain, surgery
 from blockyard.node.graph.emptying import make_empty
+from tests.support import peers
 from tests.support.gated import Gates
 from tests.support.scenes import GRANULE, chain, holders, job, raw_target
-from tests.support.yard import Yard, random_bytes, work_off
+from tests.support.yard import Yard, random_bytes, work_off, yard
 
 SIZE = 8 * GRANULE
 EQUAL = (SIZE, SIZE, SIZE)
@@ -182,3 +184,22 @@ async def test_a_layer_that_leaves_the_chain_while_its_bytes_are_on_their_way_is
     await work_off(backup)
     await ground.sessions.finish("b", 1, FinishAction.COMPLETE)
     assert await ground.content("target") == data
+
+
+@pytest.mark.peer("qemu-img")
+async def test_a_base_beneath_another_storage_root_is_named_so_that_it_is_found_again(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        folder.mkdir()
+        peers.run("qemu-img", "create", "-q", "-f", "qcow2", folder / "base.qcow2", "1M")
+    for name, below in (("middle", two / "base.qcow2"), ("top", Path("middle.qcow2"))):
+        peers.run("qemu-img", "create", "-q", "-f", "qcow2", "-b", below, "-F", "qcow2", one / f"{name}.qcow2")
+    async with yard(one, roots=(one, two)) as ground:
+        top = await ground.open("qcow2", "top", "top.qcow2")
+        assert top.backing is not None and top.backing.node.backing is not None
+        base = top.backing.node.backing.node
+        await ground.run(SessionSpec("j", "job/j", CopyKind.STREAM, "top", base=base.name))
+        await ground.sessions.finish("j", 1, FinishAction.COMPLETE)
+        await ground.graph.close("top")
+        top = await ground.open("qcow2", "top", "top.qcow2")
+        assert top.backing is not None and top.backing.node.path == str(two / "base.qcow2")

@@ -1,7 +1,7 @@
 """A real graph over a folder, for tests that need nodes but no network: images are made and opened by name."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -104,9 +104,9 @@ def random_bytes(seed: int, length: int) -> bytes:
 
 
 @asynccontextmanager
-async def yard(folder: Path, **environment: Any) -> AsyncIterator[Yard]:
+async def yard(folder: Path, *, roots: Sequence[Path] = (), **environment: Any) -> AsyncIterator[Yard]:
     """A graph whose storage root is the folder; everything is closed at the end, and closing must succeed."""
-    storage, pool = RootedStorage([os.fspath(folder)]), FairPool()
+    storage, pool = RootedStorage([os.fspath(root) for root in roots or (folder,)]), FairPool()
     made = Yard(folder, Environment(storage, pool, SystemClock(), **environment))
     try:
         yield made

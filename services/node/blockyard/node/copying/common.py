@@ -6,7 +6,14 @@ Every preparation checks first and changes last; every change of the graph happe
 import posixpath
 from typing import TYPE_CHECKING, Final
 
-from blockyard.base.errors import BlockError, InvalidArgument, NodeInUse, OperationUnsupported, SizeTooLarge
+from blockyard.base.errors import (
+    BlockError,
+    InvalidArgument,
+    NodeInUse,
+    OperationUnsupported,
+    PathDenied,
+    SizeTooLarge,
+)
 from blockyard.node.copying.session import Session
 from blockyard.node.copying.work import CopyWork, default_granularity
 from blockyard.node.core.dirty import MAX_BYTES, MAX_GRANULARITY, DirtyBitmap
@@ -184,9 +191,24 @@ class ChainedSession(CopyingSession):
         """How `node`'s header shall name its new backing file."""
         if base is None:
             return None
-        name = self.spec.backing_file
-        if not name and base.filename and node.filename:
-            name = posixpath.relpath(base.filename, posixpath.dirname(node.filename) or ".")
+        name = self.spec.backing_file or self._name_from(node, base)
         if not name:
-            raise InvalidArgument("backing_file", f"a name, because {base.name} is no file", "none")
+            why = "is no file" if not base.path else "lies beneath another storage root"
+            raise InvalidArgument("backing_file", f"a name, because {base.name} {why}", "none")
         return BackingReference(name, base.driver.name)
+
+    def _name_from(self, node: "Node", base: "Node") -> str:
+        """The base as seen from the node, if that leads there, or else by its whole path; empty if unknown.
+
+        What clients see of two paths may be alike although they lie beneath different roots.
+        """
+        if not base.path or not node.path:
+            return ""
+        storage = self.graph.environment.storage
+        name = posixpath.relpath(base.filename, posixpath.dirname(node.filename) or ".")
+        try:
+            if storage.is_same(storage.relative_to_image(node.path, name), base.path):
+                return name
+        except PathDenied:
+            pass  # it leads out of the node's root
+        return base.path if base.path.startswith("/") else ""

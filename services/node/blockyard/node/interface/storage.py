@@ -29,6 +29,10 @@ class Storage(Protocol):
         """The path a header's `reference` means when it stands in `image`: beside it if relative."""
         ...
 
+    def is_same(self, first: str, second: str) -> bool:
+        """Whether two paths name one place: the same root and components. Looks at text only."""
+        ...
+
     def display(self, path: str) -> str:
         """The path as it may be shown to clients: relative to its root."""
         ...

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import grpc
 
-from blockyard.base.errors import BlockError, InvalidArgument
+from blockyard.base.errors import InvalidArgument
 from blockyard.base.ranges import ByteRange
 from blockyard.node.copying.mirror import MirrorSession
 from blockyard.node.copying.session import ORDER_MAX, Report, Session
@@ -104,6 +104,8 @@ class _OrderStream:
                 if isinstance(item, BaseException):
                     raise item
                 yield item
+                # Only now: a client that does not read its reports is not served more orders.
+                self._room.release()
         finally:
             for task in (reader, *self._running):
                 task.cancel()
@@ -116,7 +118,7 @@ class _OrderStream:
                 await self._start(order_from(message))
             while self._running:
                 await asyncio.wait(self._running)
-        except BlockError as problem:
+        except Exception as problem:
             self._done.put_nowait(problem)
         self._done.put_nowait(None)
 
@@ -132,8 +134,6 @@ class _OrderStream:
             self._done.put_nowait(await self._session.run(order))
         except Exception as problem:
             self._done.put_nowait(problem)
-        finally:
-            self._room.release()
 
 
 # --- messages ------------------------------------------------------------------------------------------

@@ -162,6 +162,11 @@ class RootedStorage:
             return "/".join(folded)
         return "/" + "/".join((*_prefix_of(place.root, image), *folded))
 
+    def is_same(self, first: str, second: str) -> bool:
+        """See `Storage.is_same`."""
+        one, other = self._locate(first), self._locate(second)
+        return one.root is other.root and one.components == other.components
+
     def display(self, path: str) -> str:
         """See `Storage.display`."""
         return self._locate(path).shown
