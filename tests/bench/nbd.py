@@ -68,6 +68,7 @@ def run(name: str, folder: Path, rounds: int = RUNS) -> list[Row]:
         figures: dict[str, list[float]] = {who: [] for who in servers}
         for _ in range(rounds):
             for who, (socket, path) in servers.items():
+                os.sync()  # what the one before left dirty is not the next one's load
                 _warm(path)
                 figures[who].append(_fio(job, socket))
     median = {who: statistics.median(values) for who, values in figures.items()}
