@@ -37,7 +37,7 @@ from tests.support.qcow2_scenarios import BASE, IMAGE, SCENARIOS, CreatedOrNothi
 
 pytestmark = [pytest.mark.crash, pytest.mark.peer("qemu-img"), pytest.mark.timeout(3600)]
 
-USUAL_STATES = 70
+USUAL_STATES = 300
 
 
 def prepared(scenario: Scenario, place: Path, recorder: Recorder) -> None:
