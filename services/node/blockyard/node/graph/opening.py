@@ -4,6 +4,7 @@ Opening is all or nothing: what was opened on the way is closed again if a later
 graph adds the nodes when everything stands.
 """
 
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
@@ -34,6 +35,26 @@ if TYPE_CHECKING:
 
 _NESTING_MAX: Final = 64
 """Definitions inside definitions; headers have their own bound (environment.max_chain_depth)."""
+
+
+def driver_context(
+    graph: "Graph", name: str, definition: NodeDefinition, children: Mapping[str, Edge]
+) -> DriverContext:
+    """What a driver of the graph is opened with. `children` is looked at as it is then, so give the node's own."""
+    environment = graph.environment
+    return DriverContext(
+        node_name=name,
+        read_only=definition.read_only,
+        children=children,
+        pool=environment.pool.share(name),
+        storage=environment.storage,
+        clock=environment.clock,
+        discard=definition.discard,
+        direct=definition.direct,
+        no_flush=definition.no_flush,
+        force_share=definition.force_share,
+        report=lambda kind, details: graph.report(name, kind, details),
+    )
 
 
 class Opener:
@@ -77,7 +98,8 @@ class Opener:
         options = driver_options(class_, definition.options)
         edges = await self._open_children(name, class_, definition, depth, chain)
         try:
-            context = self._context(name, definition, edges)
+            children = {slot.name: edge for slot, edge in edges}
+            context = driver_context(self._graph, name, definition, children)
             driver = await class_.open(options, context)
         except BaseException:
             for _, edge in edges:
@@ -141,22 +163,6 @@ class Opener:
             return self._graph.get(reference)
         return await self._open(
             _inherit(reference, parent, slot.role), implicit=not reference.node_name, depth=depth + 1, chain=chain
-        )
-
-    def _context(self, name: str, definition: NodeDefinition, edges: list[tuple[ChildSlot, Edge]]) -> DriverContext:
-        graph = self._graph
-        return DriverContext(
-            node_name=name,
-            read_only=definition.read_only,
-            children={slot.name: edge for slot, edge in edges},
-            pool=self._environment.pool.share(name),
-            storage=self._environment.storage,
-            clock=self._environment.clock,
-            discard=definition.discard,
-            direct=definition.direct,
-            no_flush=definition.no_flush,
-            force_share=definition.force_share,
-            report=lambda kind, details: graph.report(name, kind, details),
         )
 
     async def _node(

@@ -14,7 +14,8 @@ from blockyard.node.graph.chain import descends
 from blockyard.node.graph.definition import driver_options
 from blockyard.node.graph.drain import drained
 from blockyard.node.graph.edge import Edge
-from blockyard.node.interface.driver import BackingChangeable, BackingReference, DriverContext
+from blockyard.node.graph.opening import driver_context
+from blockyard.node.interface.driver import BackingChangeable, BackingReference
 from blockyard.node.interface.flags import Role
 
 if TYPE_CHECKING:
@@ -202,20 +203,7 @@ async def _swap_drivers(graph: "Graph", nodes: "list[Node]", writable: bool) -> 
 async def _reopen(graph: "Graph", node: "Node", writable: bool) -> None:
     definition = replace(node.definition, read_only=not writable)
     class_ = driver_class(definition.driver)
-    environment = graph.environment
-    context = DriverContext(
-        node_name=node.name,
-        read_only=not writable,
-        children=dict(node.children),
-        pool=environment.pool.share(node.name),
-        storage=environment.storage,
-        clock=environment.clock,
-        discard=definition.discard,
-        direct=definition.direct,
-        no_flush=definition.no_flush,
-        force_share=definition.force_share,
-        report=lambda kind, details: graph.report(node.name, kind, details),
-    )
+    context = driver_context(graph, node.name, definition, node.children)
     node.driver = await class_.open(driver_options(class_, definition.options), context)
     node.definition, node.read_only = definition, not writable
     node.adopt_driver()
