@@ -2,6 +2,7 @@ import datetime
 
 from blockyard.v1 import types_pb2 as _types_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -111,10 +112,12 @@ class LoadVmStateResponse(_message.Message):
     def __init__(self, data: _Optional[bytes] = ...) -> None: ...
 
 class CreateAttachmentRequest(_message.Message):
-    __slots__ = ("attachment",)
+    __slots__ = ("attachment", "request_id")
     ATTACHMENT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     attachment: _types_pb2.Attachment
-    def __init__(self, attachment: _Optional[_Union[_types_pb2.Attachment, _Mapping]] = ...) -> None: ...
+    request_id: str
+    def __init__(self, attachment: _Optional[_Union[_types_pb2.Attachment, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class GetAttachmentRequest(_message.Message):
     __slots__ = ("name",)
@@ -133,16 +136,20 @@ class ListAttachmentsResponse(_message.Message):
     def __init__(self, attachments: _Optional[_Iterable[_Union[_types_pb2.Attachment, _Mapping]]] = ...) -> None: ...
 
 class UpdateAttachmentRequest(_message.Message):
-    __slots__ = ("attachment",)
+    __slots__ = ("attachment", "update_mask")
     ATTACHMENT_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
     attachment: _types_pb2.Attachment
-    def __init__(self, attachment: _Optional[_Union[_types_pb2.Attachment, _Mapping]] = ...) -> None: ...
+    update_mask: _field_mask_pb2.FieldMask
+    def __init__(self, attachment: _Optional[_Union[_types_pb2.Attachment, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ...) -> None: ...
 
 class DeleteAttachmentRequest(_message.Message):
-    __slots__ = ("name",)
+    __slots__ = ("name", "allow_missing")
     NAME_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_MISSING_FIELD_NUMBER: _ClassVar[int]
     name: str
-    def __init__(self, name: _Optional[str] = ...) -> None: ...
+    allow_missing: bool
+    def __init__(self, name: _Optional[str] = ..., allow_missing: _Optional[bool] = ...) -> None: ...
 
 class DeleteAttachmentResponse(_message.Message):
     __slots__ = ()
@@ -195,7 +202,7 @@ class ThrottleLimit(_message.Message):
     def __init__(self, avg: _Optional[int] = ..., max: _Optional[int] = ..., burst_length: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class ThrottleGroup(_message.Message):
-    __slots__ = ("name", "iops_total", "iops_read", "iops_write", "bps_total", "bps_read", "bps_write", "iops_size_bytes", "node_names")
+    __slots__ = ("name", "iops_total", "iops_read", "iops_write", "bps_total", "bps_read", "bps_write", "iops_size_bytes", "node_names", "queued_operations", "throttled_operations", "wait_time", "etag")
     NAME_FIELD_NUMBER: _ClassVar[int]
     IOPS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     IOPS_READ_FIELD_NUMBER: _ClassVar[int]
@@ -205,6 +212,10 @@ class ThrottleGroup(_message.Message):
     BPS_WRITE_FIELD_NUMBER: _ClassVar[int]
     IOPS_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     NODE_NAMES_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_OPERATIONS_FIELD_NUMBER: _ClassVar[int]
+    THROTTLED_OPERATIONS_FIELD_NUMBER: _ClassVar[int]
+    WAIT_TIME_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
     name: str
     iops_total: ThrottleLimit
     iops_read: ThrottleLimit
@@ -214,13 +225,19 @@ class ThrottleGroup(_message.Message):
     bps_write: ThrottleLimit
     iops_size_bytes: int
     node_names: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., iops_total: _Optional[_Union[ThrottleLimit, _Mapping]] = ..., iops_read: _Optional[_Union[ThrottleLimit, _Mapping]] = ..., iops_write: _Optional[_Union[ThrottleLimit, _Mapping]] = ..., bps_total: _Optional[_Union[ThrottleLimit, _Mapping]] = ..., bps_read: _Optional[_Union[ThrottleLimit, _Mapping]] = ..., bps_write: _Optional[_Union[ThrottleLimit, _Mapping]] = ..., iops_size_bytes: _Optional[int] = ..., node_names: _Optional[_Iterable[str]] = ...) -> None: ...
+    queued_operations: int
+    throttled_operations: int
+    wait_time: _duration_pb2.Duration
+    etag: str
+    def __init__(self, name: _Optional[str] = ..., iops_total: _Optional[_Union[ThrottleLimit, _Mapping]] = ..., iops_read: _Optional[_Union[ThrottleLimit, _Mapping]] = ..., iops_write: _Optional[_Union[ThrottleLimit, _Mapping]] = ..., bps_total: _Optional[_Union[ThrottleLimit, _Mapping]] = ..., bps_read: _Optional[_Union[ThrottleLimit, _Mapping]] = ..., bps_write: _Optional[_Union[ThrottleLimit, _Mapping]] = ..., iops_size_bytes: _Optional[int] = ..., node_names: _Optional[_Iterable[str]] = ..., queued_operations: _Optional[int] = ..., throttled_operations: _Optional[int] = ..., wait_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
 
 class CreateThrottleGroupRequest(_message.Message):
-    __slots__ = ("group",)
+    __slots__ = ("group", "request_id")
     GROUP_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     group: ThrottleGroup
-    def __init__(self, group: _Optional[_Union[ThrottleGroup, _Mapping]] = ...) -> None: ...
+    request_id: str
+    def __init__(self, group: _Optional[_Union[ThrottleGroup, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class GetThrottleGroupRequest(_message.Message):
     __slots__ = ("name",)
@@ -239,18 +256,70 @@ class ListThrottleGroupsResponse(_message.Message):
     def __init__(self, groups: _Optional[_Iterable[_Union[ThrottleGroup, _Mapping]]] = ...) -> None: ...
 
 class UpdateThrottleGroupRequest(_message.Message):
-    __slots__ = ("group",)
+    __slots__ = ("group", "update_mask")
     GROUP_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
     group: ThrottleGroup
-    def __init__(self, group: _Optional[_Union[ThrottleGroup, _Mapping]] = ...) -> None: ...
+    update_mask: _field_mask_pb2.FieldMask
+    def __init__(self, group: _Optional[_Union[ThrottleGroup, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ...) -> None: ...
 
 class DeleteThrottleGroupRequest(_message.Message):
+    __slots__ = ("name", "allow_missing")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_MISSING_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    allow_missing: bool
+    def __init__(self, name: _Optional[str] = ..., allow_missing: _Optional[bool] = ...) -> None: ...
+
+class DeleteThrottleGroupResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Executor(_message.Message):
+    __slots__ = ("name", "threads", "node_names", "running", "waiting")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    THREADS_FIELD_NUMBER: _ClassVar[int]
+    NODE_NAMES_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    threads: int
+    node_names: _containers.RepeatedScalarFieldContainer[str]
+    running: int
+    waiting: int
+    def __init__(self, name: _Optional[str] = ..., threads: _Optional[int] = ..., node_names: _Optional[_Iterable[str]] = ..., running: _Optional[int] = ..., waiting: _Optional[int] = ...) -> None: ...
+
+class CreateExecutorRequest(_message.Message):
+    __slots__ = ("executor",)
+    EXECUTOR_FIELD_NUMBER: _ClassVar[int]
+    executor: Executor
+    def __init__(self, executor: _Optional[_Union[Executor, _Mapping]] = ...) -> None: ...
+
+class GetExecutorRequest(_message.Message):
     __slots__ = ("name",)
     NAME_FIELD_NUMBER: _ClassVar[int]
     name: str
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
-class DeleteThrottleGroupResponse(_message.Message):
+class ListExecutorsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListExecutorsResponse(_message.Message):
+    __slots__ = ("executors",)
+    EXECUTORS_FIELD_NUMBER: _ClassVar[int]
+    executors: _containers.RepeatedCompositeFieldContainer[Executor]
+    def __init__(self, executors: _Optional[_Iterable[_Union[Executor, _Mapping]]] = ...) -> None: ...
+
+class DeleteExecutorRequest(_message.Message):
+    __slots__ = ("name", "allow_missing")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_MISSING_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    allow_missing: bool
+    def __init__(self, name: _Optional[str] = ..., allow_missing: _Optional[bool] = ...) -> None: ...
+
+class DeleteExecutorResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 

@@ -958,6 +958,217 @@ class ThrottleService:
             _registered_method=True)
 
 
+class ExecutorServiceStub:
+    """Named bounded worker pools: what AioContexts and iothreads are to QEMU. Work that blocks runs there, so that a slow
+    disk on one executor does not delay a node on another. NodeService.SetExecutor moves nodes.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.CreateExecutor = channel.unary_unary(
+                '/blockyard.v1.ExecutorService/CreateExecutor',
+                request_serializer=blockyard_dot_v1_dot_control__pb2.CreateExecutorRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_control__pb2.Executor.FromString,
+                _registered_method=True)
+        self.GetExecutor = channel.unary_unary(
+                '/blockyard.v1.ExecutorService/GetExecutor',
+                request_serializer=blockyard_dot_v1_dot_control__pb2.GetExecutorRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_control__pb2.Executor.FromString,
+                _registered_method=True)
+        self.ListExecutors = channel.unary_unary(
+                '/blockyard.v1.ExecutorService/ListExecutors',
+                request_serializer=blockyard_dot_v1_dot_control__pb2.ListExecutorsRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_control__pb2.ListExecutorsResponse.FromString,
+                _registered_method=True)
+        self.DeleteExecutor = channel.unary_unary(
+                '/blockyard.v1.ExecutorService/DeleteExecutor',
+                request_serializer=blockyard_dot_v1_dot_control__pb2.DeleteExecutorRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_control__pb2.DeleteExecutorResponse.FromString,
+                _registered_method=True)
+
+
+class ExecutorServiceServicer:
+    """Named bounded worker pools: what AioContexts and iothreads are to QEMU. Work that blocks runs there, so that a slow
+    disk on one executor does not delay a node on another. NodeService.SetExecutor moves nodes.
+    """
+
+    def CreateExecutor(self, request, context):
+        """Make an executor.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetExecutor(self, request, context):
+        """One executor.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListExecutors(self, request, context):
+        """All executors; `main` is always there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteExecutor(self, request, context):
+        """Remove an executor that runs no node.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ExecutorServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'CreateExecutor': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateExecutor,
+                    request_deserializer=blockyard_dot_v1_dot_control__pb2.CreateExecutorRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_control__pb2.Executor.SerializeToString,
+            ),
+            'GetExecutor': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetExecutor,
+                    request_deserializer=blockyard_dot_v1_dot_control__pb2.GetExecutorRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_control__pb2.Executor.SerializeToString,
+            ),
+            'ListExecutors': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListExecutors,
+                    request_deserializer=blockyard_dot_v1_dot_control__pb2.ListExecutorsRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_control__pb2.ListExecutorsResponse.SerializeToString,
+            ),
+            'DeleteExecutor': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteExecutor,
+                    request_deserializer=blockyard_dot_v1_dot_control__pb2.DeleteExecutorRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_control__pb2.DeleteExecutorResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'blockyard.v1.ExecutorService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('blockyard.v1.ExecutorService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class ExecutorService:
+    """Named bounded worker pools: what AioContexts and iothreads are to QEMU. Work that blocks runs there, so that a slow
+    disk on one executor does not delay a node on another. NodeService.SetExecutor moves nodes.
+    """
+
+    @staticmethod
+    def CreateExecutor(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blockyard.v1.ExecutorService/CreateExecutor',
+            blockyard_dot_v1_dot_control__pb2.CreateExecutorRequest.SerializeToString,
+            blockyard_dot_v1_dot_control__pb2.Executor.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetExecutor(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blockyard.v1.ExecutorService/GetExecutor',
+            blockyard_dot_v1_dot_control__pb2.GetExecutorRequest.SerializeToString,
+            blockyard_dot_v1_dot_control__pb2.Executor.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListExecutors(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blockyard.v1.ExecutorService/ListExecutors',
+            blockyard_dot_v1_dot_control__pb2.ListExecutorsRequest.SerializeToString,
+            blockyard_dot_v1_dot_control__pb2.ListExecutorsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteExecutor(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blockyard.v1.ExecutorService/DeleteExecutor',
+            blockyard_dot_v1_dot_control__pb2.DeleteExecutorRequest.SerializeToString,
+            blockyard_dot_v1_dot_control__pb2.DeleteExecutorResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class SecretServiceStub:
     """Keys and passwords, by reference. They never come back in a reply.
     """

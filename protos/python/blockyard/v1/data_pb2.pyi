@@ -17,18 +17,24 @@ FLUSH_LEVEL_OS: FlushLevel
 FLUSH_LEVEL_DISK: FlushLevel
 
 class ReadRequest(_message.Message):
-    __slots__ = ("node_name", "offset_bytes", "length_bytes", "chunk_bytes", "sparse")
+    __slots__ = ("node_name", "offset_bytes", "length_bytes", "chunk_bytes", "sparse", "copy_on_read", "prefetch", "attachment")
     NODE_NAME_FIELD_NUMBER: _ClassVar[int]
     OFFSET_BYTES_FIELD_NUMBER: _ClassVar[int]
     LENGTH_BYTES_FIELD_NUMBER: _ClassVar[int]
     CHUNK_BYTES_FIELD_NUMBER: _ClassVar[int]
     SPARSE_FIELD_NUMBER: _ClassVar[int]
+    COPY_ON_READ_FIELD_NUMBER: _ClassVar[int]
+    PREFETCH_FIELD_NUMBER: _ClassVar[int]
+    ATTACHMENT_FIELD_NUMBER: _ClassVar[int]
     node_name: str
     offset_bytes: int
     length_bytes: int
     chunk_bytes: int
     sparse: bool
-    def __init__(self, node_name: _Optional[str] = ..., offset_bytes: _Optional[int] = ..., length_bytes: _Optional[int] = ..., chunk_bytes: _Optional[int] = ..., sparse: _Optional[bool] = ...) -> None: ...
+    copy_on_read: bool
+    prefetch: bool
+    attachment: str
+    def __init__(self, node_name: _Optional[str] = ..., offset_bytes: _Optional[int] = ..., length_bytes: _Optional[int] = ..., chunk_bytes: _Optional[int] = ..., sparse: _Optional[bool] = ..., copy_on_read: _Optional[bool] = ..., prefetch: _Optional[bool] = ..., attachment: _Optional[str] = ...) -> None: ...
 
 class ReadResponse(_message.Message):
     __slots__ = ("offset_bytes", "data", "zero_length_bytes")
@@ -41,20 +47,22 @@ class ReadResponse(_message.Message):
     def __init__(self, offset_bytes: _Optional[int] = ..., data: _Optional[bytes] = ..., zero_length_bytes: _Optional[int] = ...) -> None: ...
 
 class WriteRequest(_message.Message):
-    __slots__ = ("node_name", "offset_bytes", "data", "zero_length_bytes", "fua", "compressed")
+    __slots__ = ("node_name", "offset_bytes", "data", "zero_length_bytes", "fua", "compressed", "attachment")
     NODE_NAME_FIELD_NUMBER: _ClassVar[int]
     OFFSET_BYTES_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     ZERO_LENGTH_BYTES_FIELD_NUMBER: _ClassVar[int]
     FUA_FIELD_NUMBER: _ClassVar[int]
     COMPRESSED_FIELD_NUMBER: _ClassVar[int]
+    ATTACHMENT_FIELD_NUMBER: _ClassVar[int]
     node_name: str
     offset_bytes: int
     data: bytes
     zero_length_bytes: int
     fua: bool
     compressed: bool
-    def __init__(self, node_name: _Optional[str] = ..., offset_bytes: _Optional[int] = ..., data: _Optional[bytes] = ..., zero_length_bytes: _Optional[int] = ..., fua: _Optional[bool] = ..., compressed: _Optional[bool] = ...) -> None: ...
+    attachment: str
+    def __init__(self, node_name: _Optional[str] = ..., offset_bytes: _Optional[int] = ..., data: _Optional[bytes] = ..., zero_length_bytes: _Optional[int] = ..., fua: _Optional[bool] = ..., compressed: _Optional[bool] = ..., attachment: _Optional[str] = ...) -> None: ...
 
 class WriteResponse(_message.Message):
     __slots__ = ("written_bytes",)
@@ -111,18 +119,20 @@ class FlushResponse(_message.Message):
     def __init__(self, skipped: _Optional[bool] = ...) -> None: ...
 
 class BlockStatusRequest(_message.Message):
-    __slots__ = ("node_name", "offset_bytes", "length_bytes", "base_node_name", "max_results")
+    __slots__ = ("node_name", "offset_bytes", "length_bytes", "base_node_name", "max_results", "allocation_only")
     NODE_NAME_FIELD_NUMBER: _ClassVar[int]
     OFFSET_BYTES_FIELD_NUMBER: _ClassVar[int]
     LENGTH_BYTES_FIELD_NUMBER: _ClassVar[int]
     BASE_NODE_NAME_FIELD_NUMBER: _ClassVar[int]
     MAX_RESULTS_FIELD_NUMBER: _ClassVar[int]
+    ALLOCATION_ONLY_FIELD_NUMBER: _ClassVar[int]
     node_name: str
     offset_bytes: int
     length_bytes: int
     base_node_name: str
     max_results: int
-    def __init__(self, node_name: _Optional[str] = ..., offset_bytes: _Optional[int] = ..., length_bytes: _Optional[int] = ..., base_node_name: _Optional[str] = ..., max_results: _Optional[int] = ...) -> None: ...
+    allocation_only: bool
+    def __init__(self, node_name: _Optional[str] = ..., offset_bytes: _Optional[int] = ..., length_bytes: _Optional[int] = ..., base_node_name: _Optional[str] = ..., max_results: _Optional[int] = ..., allocation_only: _Optional[bool] = ...) -> None: ...
 
 class BlockExtent(_message.Message):
     __slots__ = ("offset_bytes", "length_bytes", "allocated", "zero", "data", "compressed", "depth", "node_name", "host_offset_bytes")
@@ -163,14 +173,16 @@ class IoSessionRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[IoSessionOpen, _Mapping]] = ..., batch: _Optional[_Union[IoBatch, _Mapping]] = ...) -> None: ...
 
 class IoSessionOpen(_message.Message):
-    __slots__ = ("node_name", "client_name", "max_in_flight")
+    __slots__ = ("node_name", "client_name", "max_in_flight", "attachment")
     NODE_NAME_FIELD_NUMBER: _ClassVar[int]
     CLIENT_NAME_FIELD_NUMBER: _ClassVar[int]
     MAX_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    ATTACHMENT_FIELD_NUMBER: _ClassVar[int]
     node_name: str
     client_name: str
     max_in_flight: int
-    def __init__(self, node_name: _Optional[str] = ..., client_name: _Optional[str] = ..., max_in_flight: _Optional[int] = ...) -> None: ...
+    attachment: str
+    def __init__(self, node_name: _Optional[str] = ..., client_name: _Optional[str] = ..., max_in_flight: _Optional[int] = ..., attachment: _Optional[str] = ...) -> None: ...
 
 class IoBatch(_message.Message):
     __slots__ = ("requests",)
@@ -179,7 +191,7 @@ class IoBatch(_message.Message):
     def __init__(self, requests: _Optional[_Iterable[_Union[IoRequest, _Mapping]]] = ...) -> None: ...
 
 class IoRequest(_message.Message):
-    __slots__ = ("id", "operation", "offset_bytes", "length_bytes", "data", "fua", "may_unmap")
+    __slots__ = ("id", "operation", "offset_bytes", "length_bytes", "data", "fua", "may_unmap", "copy_on_read", "compressed", "no_fallback")
     class Operation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         OPERATION_UNSPECIFIED: _ClassVar[IoRequest.Operation]
@@ -188,12 +200,14 @@ class IoRequest(_message.Message):
         OPERATION_WRITE_ZEROES: _ClassVar[IoRequest.Operation]
         OPERATION_DISCARD: _ClassVar[IoRequest.Operation]
         OPERATION_FLUSH: _ClassVar[IoRequest.Operation]
+        OPERATION_PREFETCH: _ClassVar[IoRequest.Operation]
     OPERATION_UNSPECIFIED: IoRequest.Operation
     OPERATION_READ: IoRequest.Operation
     OPERATION_WRITE: IoRequest.Operation
     OPERATION_WRITE_ZEROES: IoRequest.Operation
     OPERATION_DISCARD: IoRequest.Operation
     OPERATION_FLUSH: IoRequest.Operation
+    OPERATION_PREFETCH: IoRequest.Operation
     ID_FIELD_NUMBER: _ClassVar[int]
     OPERATION_FIELD_NUMBER: _ClassVar[int]
     OFFSET_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -201,6 +215,9 @@ class IoRequest(_message.Message):
     DATA_FIELD_NUMBER: _ClassVar[int]
     FUA_FIELD_NUMBER: _ClassVar[int]
     MAY_UNMAP_FIELD_NUMBER: _ClassVar[int]
+    COPY_ON_READ_FIELD_NUMBER: _ClassVar[int]
+    COMPRESSED_FIELD_NUMBER: _ClassVar[int]
+    NO_FALLBACK_FIELD_NUMBER: _ClassVar[int]
     id: int
     operation: IoRequest.Operation
     offset_bytes: int
@@ -208,7 +225,10 @@ class IoRequest(_message.Message):
     data: bytes
     fua: bool
     may_unmap: bool
-    def __init__(self, id: _Optional[int] = ..., operation: _Optional[_Union[IoRequest.Operation, str]] = ..., offset_bytes: _Optional[int] = ..., length_bytes: _Optional[int] = ..., data: _Optional[bytes] = ..., fua: _Optional[bool] = ..., may_unmap: _Optional[bool] = ...) -> None: ...
+    copy_on_read: bool
+    compressed: bool
+    no_fallback: bool
+    def __init__(self, id: _Optional[int] = ..., operation: _Optional[_Union[IoRequest.Operation, str]] = ..., offset_bytes: _Optional[int] = ..., length_bytes: _Optional[int] = ..., data: _Optional[bytes] = ..., fua: _Optional[bool] = ..., may_unmap: _Optional[bool] = ..., copy_on_read: _Optional[bool] = ..., compressed: _Optional[bool] = ..., no_fallback: _Optional[bool] = ...) -> None: ...
 
 class IoSessionResponse(_message.Message):
     __slots__ = ("opened", "results")

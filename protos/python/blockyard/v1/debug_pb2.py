@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x62lockyard/v1/debug.proto\x12\x0c\x62lockyard.v1\x1a\x1egoogle/protobuf/duration.proto\"N\n\nBreakpoint\x12\x0b\n\x03tag\x18\x01 \x01(\t\x12\x11\n\tnode_name\x18\x02 \x01(\t\x12\r\n\x05\x65vent\x18\x03 \x01(\t\x12\x11\n\tsuspended\x18\x04 \x01(\x05\"D\n\x14SetBreakpointRequest\x12,\n\nbreakpoint\x18\x01 \x01(\x0b\x32\x18.blockyard.v1.Breakpoint\"&\n\x17RemoveBreakpointRequest\x12\x0b\n\x03tag\x18\x01 \x01(\t\"\x1a\n\x18RemoveBreakpointResponse\"&\n\x17ResumeBreakpointRequest\x12\x0b\n\x03tag\x18\x01 \x01(\t\"\x18\n\x16ListBreakpointsRequest\"H\n\x17ListBreakpointsResponse\x12-\n\x0b\x62reakpoints\x18\x01 \x03(\x0b\x32\x18.blockyard.v1.Breakpoint\"\xa2\x01\n\x05\x46\x61ult\x12\x10\n\x08\x66\x61ult_id\x18\x01 \x01(\t\x12\x11\n\tnode_name\x18\x02 \x01(\t\x12\r\n\x05\x65vent\x18\x03 \x01(\t\x12\r\n\x05\x65rrno\x18\x04 \x01(\x05\x12(\n\x05\x64\x65lay\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x63orrupt\x18\x06 \x01(\x08\x12\x0c\n\x04rate\x18\x07 \x01(\x01\x12\r\n\x05times\x18\x08 \x01(\x03\"8\n\x12InjectFaultRequest\x12\"\n\x05\x66\x61ult\x18\x01 \x01(\x0b\x32\x13.blockyard.v1.Fault\"&\n\x12RemoveFaultRequest\x12\x10\n\x08\x66\x61ult_id\x18\x01 \x01(\t\"\x15\n\x13RemoveFaultResponse2\x8f\x04\n\x0c\x44\x65\x62ugService\x12M\n\rSetBreakpoint\x12\".blockyard.v1.SetBreakpointRequest\x1a\x18.blockyard.v1.Breakpoint\x12\x61\n\x10RemoveBreakpoint\x12%.blockyard.v1.RemoveBreakpointRequest\x1a&.blockyard.v1.RemoveBreakpointResponse\x12S\n\x10ResumeBreakpoint\x12%.blockyard.v1.ResumeBreakpointRequest\x1a\x18.blockyard.v1.Breakpoint\x12^\n\x0fListBreakpoints\x12$.blockyard.v1.ListBreakpointsRequest\x1a%.blockyard.v1.ListBreakpointsResponse\x12\x44\n\x0bInjectFault\x12 .blockyard.v1.InjectFaultRequest\x1a\x13.blockyard.v1.Fault\x12R\n\x0bRemoveFault\x12 .blockyard.v1.RemoveFaultRequest\x1a!.blockyard.v1.RemoveFaultResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x62lockyard/v1/debug.proto\x12\x0c\x62lockyard.v1\x1a\x1egoogle/protobuf/duration.proto\"N\n\nBreakpoint\x12\x0b\n\x03tag\x18\x01 \x01(\t\x12\x11\n\tnode_name\x18\x02 \x01(\t\x12\r\n\x05\x65vent\x18\x03 \x01(\t\x12\x11\n\tsuspended\x18\x04 \x01(\x05\"D\n\x14SetBreakpointRequest\x12,\n\nbreakpoint\x18\x01 \x01(\x0b\x32\x18.blockyard.v1.Breakpoint\"&\n\x17RemoveBreakpointRequest\x12\x0b\n\x03tag\x18\x01 \x01(\t\"\x1a\n\x18RemoveBreakpointResponse\"&\n\x17ResumeBreakpointRequest\x12\x0b\n\x03tag\x18\x01 \x01(\t\"\x18\n\x16ListBreakpointsRequest\"H\n\x17ListBreakpointsResponse\x12-\n\x0b\x62reakpoints\x18\x01 \x03(\x0b\x32\x18.blockyard.v1.Breakpoint\"&\n\x17WatchBreakpointsRequest\x12\x0b\n\x03tag\x18\x01 \x01(\t\"Y\n\x18WatchBreakpointsResponse\x12,\n\nbreakpoint\x18\x01 \x01(\x0b\x32\x18.blockyard.v1.Breakpoint\x12\x0f\n\x07removed\x18\x02 \x01(\x08\"&\n\x11ListFaultsRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\"9\n\x12ListFaultsResponse\x12#\n\x06\x66\x61ults\x18\x01 \x03(\x0b\x32\x13.blockyard.v1.Fault\"\x18\n\x16ListDebugEventsRequest\")\n\x17ListDebugEventsResponse\x12\x0e\n\x06\x65vents\x18\x01 \x03(\t\"\xde\x01\n\x05\x46\x61ult\x12\x10\n\x08\x66\x61ult_id\x18\x01 \x01(\t\x12\x11\n\tnode_name\x18\x02 \x01(\t\x12\r\n\x05\x65vent\x18\x03 \x01(\t\x12\r\n\x05\x65rrno\x18\x04 \x01(\x05\x12(\n\x05\x64\x65lay\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x63orrupt\x18\x06 \x01(\x08\x12\x0c\n\x04rate\x18\x07 \x01(\x01\x12\r\n\x05times\x18\x08 \x01(\x03\x12\x19\n\x0coffset_bytes\x18\t \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06struck\x18\n \x01(\x03\x42\x0f\n\r_offset_bytes\"8\n\x12InjectFaultRequest\x12\"\n\x05\x66\x61ult\x18\x01 \x01(\x0b\x32\x13.blockyard.v1.Fault\"&\n\x12RemoveFaultRequest\x12\x10\n\x08\x66\x61ult_id\x18\x01 \x01(\t\"\x15\n\x13RemoveFaultResponse2\xa5\x06\n\x0c\x44\x65\x62ugService\x12M\n\rSetBreakpoint\x12\".blockyard.v1.SetBreakpointRequest\x1a\x18.blockyard.v1.Breakpoint\x12\x61\n\x10RemoveBreakpoint\x12%.blockyard.v1.RemoveBreakpointRequest\x1a&.blockyard.v1.RemoveBreakpointResponse\x12S\n\x10ResumeBreakpoint\x12%.blockyard.v1.ResumeBreakpointRequest\x1a\x18.blockyard.v1.Breakpoint\x12^\n\x0fListBreakpoints\x12$.blockyard.v1.ListBreakpointsRequest\x1a%.blockyard.v1.ListBreakpointsResponse\x12\x63\n\x10WatchBreakpoints\x12%.blockyard.v1.WatchBreakpointsRequest\x1a&.blockyard.v1.WatchBreakpointsResponse0\x01\x12\x44\n\x0bInjectFault\x12 .blockyard.v1.InjectFaultRequest\x1a\x13.blockyard.v1.Fault\x12R\n\x0bRemoveFault\x12 .blockyard.v1.RemoveFaultRequest\x1a!.blockyard.v1.RemoveFaultResponse\x12O\n\nListFaults\x12\x1f.blockyard.v1.ListFaultsRequest\x1a .blockyard.v1.ListFaultsResponse\x12^\n\x0fListDebugEvents\x12$.blockyard.v1.ListDebugEventsRequest\x1a%.blockyard.v1.ListDebugEventsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,14 +46,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTBREAKPOINTSREQUEST']._serialized_end=356
   _globals['_LISTBREAKPOINTSRESPONSE']._serialized_start=358
   _globals['_LISTBREAKPOINTSRESPONSE']._serialized_end=430
-  _globals['_FAULT']._serialized_start=433
-  _globals['_FAULT']._serialized_end=595
-  _globals['_INJECTFAULTREQUEST']._serialized_start=597
-  _globals['_INJECTFAULTREQUEST']._serialized_end=653
-  _globals['_REMOVEFAULTREQUEST']._serialized_start=655
-  _globals['_REMOVEFAULTREQUEST']._serialized_end=693
-  _globals['_REMOVEFAULTRESPONSE']._serialized_start=695
-  _globals['_REMOVEFAULTRESPONSE']._serialized_end=716
-  _globals['_DEBUGSERVICE']._serialized_start=719
-  _globals['_DEBUGSERVICE']._serialized_end=1246
+  _globals['_WATCHBREAKPOINTSREQUEST']._serialized_start=432
+  _globals['_WATCHBREAKPOINTSREQUEST']._serialized_end=470
+  _globals['_WATCHBREAKPOINTSRESPONSE']._serialized_start=472
+  _globals['_WATCHBREAKPOINTSRESPONSE']._serialized_end=561
+  _globals['_LISTFAULTSREQUEST']._serialized_start=563
+  _globals['_LISTFAULTSREQUEST']._serialized_end=601
+  _globals['_LISTFAULTSRESPONSE']._serialized_start=603
+  _globals['_LISTFAULTSRESPONSE']._serialized_end=660
+  _globals['_LISTDEBUGEVENTSREQUEST']._serialized_start=662
+  _globals['_LISTDEBUGEVENTSREQUEST']._serialized_end=686
+  _globals['_LISTDEBUGEVENTSRESPONSE']._serialized_start=688
+  _globals['_LISTDEBUGEVENTSRESPONSE']._serialized_end=729
+  _globals['_FAULT']._serialized_start=732
+  _globals['_FAULT']._serialized_end=954
+  _globals['_INJECTFAULTREQUEST']._serialized_start=956
+  _globals['_INJECTFAULTREQUEST']._serialized_end=1012
+  _globals['_REMOVEFAULTREQUEST']._serialized_start=1014
+  _globals['_REMOVEFAULTREQUEST']._serialized_end=1052
+  _globals['_REMOVEFAULTRESPONSE']._serialized_start=1054
+  _globals['_REMOVEFAULTRESPONSE']._serialized_end=1075
+  _globals['_DEBUGSERVICE']._serialized_start=1078
+  _globals['_DEBUGSERVICE']._serialized_end=1883
 # @@protoc_insertion_point(module_scope)

@@ -53,8 +53,44 @@ class ListBreakpointsResponse(_message.Message):
     breakpoints: _containers.RepeatedCompositeFieldContainer[Breakpoint]
     def __init__(self, breakpoints: _Optional[_Iterable[_Union[Breakpoint, _Mapping]]] = ...) -> None: ...
 
+class WatchBreakpointsRequest(_message.Message):
+    __slots__ = ("tag",)
+    TAG_FIELD_NUMBER: _ClassVar[int]
+    tag: str
+    def __init__(self, tag: _Optional[str] = ...) -> None: ...
+
+class WatchBreakpointsResponse(_message.Message):
+    __slots__ = ("breakpoint", "removed")
+    BREAKPOINT_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
+    breakpoint: Breakpoint
+    removed: bool
+    def __init__(self, breakpoint: _Optional[_Union[Breakpoint, _Mapping]] = ..., removed: _Optional[bool] = ...) -> None: ...
+
+class ListFaultsRequest(_message.Message):
+    __slots__ = ("node_name",)
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    def __init__(self, node_name: _Optional[str] = ...) -> None: ...
+
+class ListFaultsResponse(_message.Message):
+    __slots__ = ("faults",)
+    FAULTS_FIELD_NUMBER: _ClassVar[int]
+    faults: _containers.RepeatedCompositeFieldContainer[Fault]
+    def __init__(self, faults: _Optional[_Iterable[_Union[Fault, _Mapping]]] = ...) -> None: ...
+
+class ListDebugEventsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListDebugEventsResponse(_message.Message):
+    __slots__ = ("events",)
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, events: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class Fault(_message.Message):
-    __slots__ = ("fault_id", "node_name", "event", "errno", "delay", "corrupt", "rate", "times")
+    __slots__ = ("fault_id", "node_name", "event", "errno", "delay", "corrupt", "rate", "times", "offset_bytes", "struck")
     FAULT_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_NAME_FIELD_NUMBER: _ClassVar[int]
     EVENT_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +99,8 @@ class Fault(_message.Message):
     CORRUPT_FIELD_NUMBER: _ClassVar[int]
     RATE_FIELD_NUMBER: _ClassVar[int]
     TIMES_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_BYTES_FIELD_NUMBER: _ClassVar[int]
+    STRUCK_FIELD_NUMBER: _ClassVar[int]
     fault_id: str
     node_name: str
     event: str
@@ -71,7 +109,9 @@ class Fault(_message.Message):
     corrupt: bool
     rate: float
     times: int
-    def __init__(self, fault_id: _Optional[str] = ..., node_name: _Optional[str] = ..., event: _Optional[str] = ..., errno: _Optional[int] = ..., delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., corrupt: _Optional[bool] = ..., rate: _Optional[float] = ..., times: _Optional[int] = ...) -> None: ...
+    offset_bytes: int
+    struck: int
+    def __init__(self, fault_id: _Optional[str] = ..., node_name: _Optional[str] = ..., event: _Optional[str] = ..., errno: _Optional[int] = ..., delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., corrupt: _Optional[bool] = ..., rate: _Optional[float] = ..., times: _Optional[int] = ..., offset_bytes: _Optional[int] = ..., struck: _Optional[int] = ...) -> None: ...
 
 class InjectFaultRequest(_message.Message):
     __slots__ = ("fault",)

@@ -55,6 +55,11 @@ class DebugServiceStub:
                 request_serializer=blockyard_dot_v1_dot_debug__pb2.ListBreakpointsRequest.SerializeToString,
                 response_deserializer=blockyard_dot_v1_dot_debug__pb2.ListBreakpointsResponse.FromString,
                 _registered_method=True)
+        self.WatchBreakpoints = channel.unary_stream(
+                '/blockyard.v1.DebugService/WatchBreakpoints',
+                request_serializer=blockyard_dot_v1_dot_debug__pb2.WatchBreakpointsRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_debug__pb2.WatchBreakpointsResponse.FromString,
+                _registered_method=True)
         self.InjectFault = channel.unary_unary(
                 '/blockyard.v1.DebugService/InjectFault',
                 request_serializer=blockyard_dot_v1_dot_debug__pb2.InjectFaultRequest.SerializeToString,
@@ -64,6 +69,16 @@ class DebugServiceStub:
                 '/blockyard.v1.DebugService/RemoveFault',
                 request_serializer=blockyard_dot_v1_dot_debug__pb2.RemoveFaultRequest.SerializeToString,
                 response_deserializer=blockyard_dot_v1_dot_debug__pb2.RemoveFaultResponse.FromString,
+                _registered_method=True)
+        self.ListFaults = channel.unary_unary(
+                '/blockyard.v1.DebugService/ListFaults',
+                request_serializer=blockyard_dot_v1_dot_debug__pb2.ListFaultsRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_debug__pb2.ListFaultsResponse.FromString,
+                _registered_method=True)
+        self.ListDebugEvents = channel.unary_unary(
+                '/blockyard.v1.DebugService/ListDebugEvents',
+                request_serializer=blockyard_dot_v1_dot_debug__pb2.ListDebugEventsRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_debug__pb2.ListDebugEventsResponse.FromString,
                 _registered_method=True)
 
 
@@ -99,6 +114,13 @@ class DebugServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchBreakpoints(self, request, context):
+        """Breakpoints as requests stop and go on there; begins with the present state.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def InjectFault(self, request, context):
         """Make requests fail, wait or lie.
         """
@@ -108,6 +130,20 @@ class DebugServiceServicer:
 
     def RemoveFault(self, request, context):
         """Stop a fault.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFaults(self, request, context):
+        """Faults that are set, with how often each struck.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDebugEvents(self, request, context):
+        """The events that breakpoints and faults can name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -136,6 +172,11 @@ def add_DebugServiceServicer_to_server(servicer, server):
                     request_deserializer=blockyard_dot_v1_dot_debug__pb2.ListBreakpointsRequest.FromString,
                     response_serializer=blockyard_dot_v1_dot_debug__pb2.ListBreakpointsResponse.SerializeToString,
             ),
+            'WatchBreakpoints': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchBreakpoints,
+                    request_deserializer=blockyard_dot_v1_dot_debug__pb2.WatchBreakpointsRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_debug__pb2.WatchBreakpointsResponse.SerializeToString,
+            ),
             'InjectFault': grpc.unary_unary_rpc_method_handler(
                     servicer.InjectFault,
                     request_deserializer=blockyard_dot_v1_dot_debug__pb2.InjectFaultRequest.FromString,
@@ -145,6 +186,16 @@ def add_DebugServiceServicer_to_server(servicer, server):
                     servicer.RemoveFault,
                     request_deserializer=blockyard_dot_v1_dot_debug__pb2.RemoveFaultRequest.FromString,
                     response_serializer=blockyard_dot_v1_dot_debug__pb2.RemoveFaultResponse.SerializeToString,
+            ),
+            'ListFaults': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFaults,
+                    request_deserializer=blockyard_dot_v1_dot_debug__pb2.ListFaultsRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_debug__pb2.ListFaultsResponse.SerializeToString,
+            ),
+            'ListDebugEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDebugEvents,
+                    request_deserializer=blockyard_dot_v1_dot_debug__pb2.ListDebugEventsRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_debug__pb2.ListDebugEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -267,6 +318,33 @@ class DebugService:
             _registered_method=True)
 
     @staticmethod
+    def WatchBreakpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/blockyard.v1.DebugService/WatchBreakpoints',
+            blockyard_dot_v1_dot_debug__pb2.WatchBreakpointsRequest.SerializeToString,
+            blockyard_dot_v1_dot_debug__pb2.WatchBreakpointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def InjectFault(request,
             target,
             options=(),
@@ -310,6 +388,60 @@ class DebugService:
             '/blockyard.v1.DebugService/RemoveFault',
             blockyard_dot_v1_dot_debug__pb2.RemoveFaultRequest.SerializeToString,
             blockyard_dot_v1_dot_debug__pb2.RemoveFaultResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFaults(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blockyard.v1.DebugService/ListFaults',
+            blockyard_dot_v1_dot_debug__pb2.ListFaultsRequest.SerializeToString,
+            blockyard_dot_v1_dot_debug__pb2.ListFaultsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDebugEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blockyard.v1.DebugService/ListDebugEvents',
+            blockyard_dot_v1_dot_debug__pb2.ListDebugEventsRequest.SerializeToString,
+            blockyard_dot_v1_dot_debug__pb2.ListDebugEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

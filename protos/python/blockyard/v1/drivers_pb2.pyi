@@ -3,7 +3,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -13,12 +13,21 @@ class OnCbwError(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ON_CBW_ERROR_UNSPECIFIED: _ClassVar[OnCbwError]
     ON_CBW_ERROR_BREAK_GUEST_WRITE: _ClassVar[OnCbwError]
     ON_CBW_ERROR_BREAK_SNAPSHOT: _ClassVar[OnCbwError]
+
+class QuorumReadPattern(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    QUORUM_READ_PATTERN_UNSPECIFIED: _ClassVar[QuorumReadPattern]
+    QUORUM_READ_PATTERN_QUORUM: _ClassVar[QuorumReadPattern]
+    QUORUM_READ_PATTERN_FIFO: _ClassVar[QuorumReadPattern]
 ON_CBW_ERROR_UNSPECIFIED: OnCbwError
 ON_CBW_ERROR_BREAK_GUEST_WRITE: OnCbwError
 ON_CBW_ERROR_BREAK_SNAPSHOT: OnCbwError
+QUORUM_READ_PATTERN_UNSPECIFIED: QuorumReadPattern
+QUORUM_READ_PATTERN_QUORUM: QuorumReadPattern
+QUORUM_READ_PATTERN_FIFO: QuorumReadPattern
 
 class NodeDefinition(_message.Message):
-    __slots__ = ("node_name", "read_only", "auto_read_only", "force_share", "cache", "discard", "detect_zeroes", "labels", "executor", "file", "memory", "null", "raw", "qcow2", "copy_before_write", "mirror_top", "generic")
+    __slots__ = ("node_name", "read_only", "auto_read_only", "force_share", "cache", "discard", "detect_zeroes", "labels", "executor", "ephemeral", "file", "memory", "null", "raw", "qcow2", "copy_before_write", "mirror_top", "throttle", "copy_on_read", "snapshot_access", "compress", "preallocate", "blkdebug", "blkverify", "quorum", "generic")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -35,6 +44,7 @@ class NodeDefinition(_message.Message):
     DETECT_ZEROES_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     EXECUTOR_FIELD_NUMBER: _ClassVar[int]
+    EPHEMERAL_FIELD_NUMBER: _ClassVar[int]
     FILE_FIELD_NUMBER: _ClassVar[int]
     MEMORY_FIELD_NUMBER: _ClassVar[int]
     NULL_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +52,14 @@ class NodeDefinition(_message.Message):
     QCOW2_FIELD_NUMBER: _ClassVar[int]
     COPY_BEFORE_WRITE_FIELD_NUMBER: _ClassVar[int]
     MIRROR_TOP_FIELD_NUMBER: _ClassVar[int]
+    THROTTLE_FIELD_NUMBER: _ClassVar[int]
+    COPY_ON_READ_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ACCESS_FIELD_NUMBER: _ClassVar[int]
+    COMPRESS_FIELD_NUMBER: _ClassVar[int]
+    PREALLOCATE_FIELD_NUMBER: _ClassVar[int]
+    BLKDEBUG_FIELD_NUMBER: _ClassVar[int]
+    BLKVERIFY_FIELD_NUMBER: _ClassVar[int]
+    QUORUM_FIELD_NUMBER: _ClassVar[int]
     GENERIC_FIELD_NUMBER: _ClassVar[int]
     node_name: str
     read_only: bool
@@ -52,6 +70,7 @@ class NodeDefinition(_message.Message):
     detect_zeroes: _types_pb2.DetectZeroes
     labels: _containers.ScalarMap[str, str]
     executor: str
+    ephemeral: bool
     file: FileOptions
     memory: MemoryOptions
     null: NullOptions
@@ -59,8 +78,16 @@ class NodeDefinition(_message.Message):
     qcow2: Qcow2Options
     copy_before_write: CopyBeforeWriteOptions
     mirror_top: MirrorTopOptions
+    throttle: ThrottleOptions
+    copy_on_read: CopyOnReadOptions
+    snapshot_access: SnapshotAccessOptions
+    compress: CompressOptions
+    preallocate: PreallocateOptions
+    blkdebug: BlkdebugOptions
+    blkverify: BlkverifyOptions
+    quorum: QuorumOptions
     generic: GenericOptions
-    def __init__(self, node_name: _Optional[str] = ..., read_only: _Optional[bool] = ..., auto_read_only: _Optional[bool] = ..., force_share: _Optional[bool] = ..., cache: _Optional[_Union[_types_pb2.CacheOptions, _Mapping]] = ..., discard: _Optional[_Union[_types_pb2.DiscardMode, str]] = ..., detect_zeroes: _Optional[_Union[_types_pb2.DetectZeroes, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., executor: _Optional[str] = ..., file: _Optional[_Union[FileOptions, _Mapping]] = ..., memory: _Optional[_Union[MemoryOptions, _Mapping]] = ..., null: _Optional[_Union[NullOptions, _Mapping]] = ..., raw: _Optional[_Union[RawOptions, _Mapping]] = ..., qcow2: _Optional[_Union[Qcow2Options, _Mapping]] = ..., copy_before_write: _Optional[_Union[CopyBeforeWriteOptions, _Mapping]] = ..., mirror_top: _Optional[_Union[MirrorTopOptions, _Mapping]] = ..., generic: _Optional[_Union[GenericOptions, _Mapping]] = ...) -> None: ...
+    def __init__(self, node_name: _Optional[str] = ..., read_only: _Optional[bool] = ..., auto_read_only: _Optional[bool] = ..., force_share: _Optional[bool] = ..., cache: _Optional[_Union[_types_pb2.CacheOptions, _Mapping]] = ..., discard: _Optional[_Union[_types_pb2.DiscardMode, str]] = ..., detect_zeroes: _Optional[_Union[_types_pb2.DetectZeroes, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., executor: _Optional[str] = ..., ephemeral: _Optional[bool] = ..., file: _Optional[_Union[FileOptions, _Mapping]] = ..., memory: _Optional[_Union[MemoryOptions, _Mapping]] = ..., null: _Optional[_Union[NullOptions, _Mapping]] = ..., raw: _Optional[_Union[RawOptions, _Mapping]] = ..., qcow2: _Optional[_Union[Qcow2Options, _Mapping]] = ..., copy_before_write: _Optional[_Union[CopyBeforeWriteOptions, _Mapping]] = ..., mirror_top: _Optional[_Union[MirrorTopOptions, _Mapping]] = ..., throttle: _Optional[_Union[ThrottleOptions, _Mapping]] = ..., copy_on_read: _Optional[_Union[CopyOnReadOptions, _Mapping]] = ..., snapshot_access: _Optional[_Union[SnapshotAccessOptions, _Mapping]] = ..., compress: _Optional[_Union[CompressOptions, _Mapping]] = ..., preallocate: _Optional[_Union[PreallocateOptions, _Mapping]] = ..., blkdebug: _Optional[_Union[BlkdebugOptions, _Mapping]] = ..., blkverify: _Optional[_Union[BlkverifyOptions, _Mapping]] = ..., quorum: _Optional[_Union[QuorumOptions, _Mapping]] = ..., generic: _Optional[_Union[GenericOptions, _Mapping]] = ...) -> None: ...
 
 class NodeReference(_message.Message):
     __slots__ = ("node_name", "definition", "none")
@@ -135,12 +162,22 @@ class Qcow2Options(_message.Message):
     def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ..., backing: _Optional[_Union[NodeReference, _Mapping]] = ..., lazy_refcounts: _Optional[bool] = ..., l2_cache_size: _Optional[int] = ..., refcount_cache_size: _Optional[int] = ..., pass_discard_request: _Optional[bool] = ..., overlap_check: _Optional[str] = ..., pass_discard_snapshot: _Optional[bool] = ..., pass_discard_other: _Optional[bool] = ..., cache_size: _Optional[int] = ..., l2_cache_entry_size: _Optional[int] = ..., repair: _Optional[bool] = ...) -> None: ...
 
 class CopyBeforeWriteOptions(_message.Message):
-    __slots__ = ("file", "target")
+    __slots__ = ("file", "target", "bitmap_node", "bitmap_name", "on_cbw_error", "cbw_timeout", "min_cluster_size")
     FILE_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
+    BITMAP_NODE_FIELD_NUMBER: _ClassVar[int]
+    BITMAP_NAME_FIELD_NUMBER: _ClassVar[int]
+    ON_CBW_ERROR_FIELD_NUMBER: _ClassVar[int]
+    CBW_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    MIN_CLUSTER_SIZE_FIELD_NUMBER: _ClassVar[int]
     file: NodeReference
     target: NodeReference
-    def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ..., target: _Optional[_Union[NodeReference, _Mapping]] = ...) -> None: ...
+    bitmap_node: str
+    bitmap_name: str
+    on_cbw_error: OnCbwError
+    cbw_timeout: int
+    min_cluster_size: int
+    def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ..., target: _Optional[_Union[NodeReference, _Mapping]] = ..., bitmap_node: _Optional[str] = ..., bitmap_name: _Optional[str] = ..., on_cbw_error: _Optional[_Union[OnCbwError, str]] = ..., cbw_timeout: _Optional[int] = ..., min_cluster_size: _Optional[int] = ...) -> None: ...
 
 class MirrorTopOptions(_message.Message):
     __slots__ = ("file", "target")
@@ -149,6 +186,128 @@ class MirrorTopOptions(_message.Message):
     file: NodeReference
     target: NodeReference
     def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ..., target: _Optional[_Union[NodeReference, _Mapping]] = ...) -> None: ...
+
+class ThrottleOptions(_message.Message):
+    __slots__ = ("file", "throttle_group")
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    THROTTLE_GROUP_FIELD_NUMBER: _ClassVar[int]
+    file: NodeReference
+    throttle_group: str
+    def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ..., throttle_group: _Optional[str] = ...) -> None: ...
+
+class CopyOnReadOptions(_message.Message):
+    __slots__ = ("file", "bottom")
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    BOTTOM_FIELD_NUMBER: _ClassVar[int]
+    file: NodeReference
+    bottom: str
+    def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ..., bottom: _Optional[str] = ...) -> None: ...
+
+class SnapshotAccessOptions(_message.Message):
+    __slots__ = ("file",)
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    file: NodeReference
+    def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ...) -> None: ...
+
+class CompressOptions(_message.Message):
+    __slots__ = ("file",)
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    file: NodeReference
+    def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ...) -> None: ...
+
+class PreallocateOptions(_message.Message):
+    __slots__ = ("file", "prealloc_align", "prealloc_size")
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    PREALLOC_ALIGN_FIELD_NUMBER: _ClassVar[int]
+    PREALLOC_SIZE_FIELD_NUMBER: _ClassVar[int]
+    file: NodeReference
+    prealloc_align: int
+    prealloc_size: int
+    def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ..., prealloc_align: _Optional[int] = ..., prealloc_size: _Optional[int] = ...) -> None: ...
+
+class BlkdebugInjectError(_message.Message):
+    __slots__ = ("event", "state", "iotype", "errno", "offset", "once", "immediately", "rate", "delay_ns", "corrupt")
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    IOTYPE_FIELD_NUMBER: _ClassVar[int]
+    ERRNO_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    ONCE_FIELD_NUMBER: _ClassVar[int]
+    IMMEDIATELY_FIELD_NUMBER: _ClassVar[int]
+    RATE_FIELD_NUMBER: _ClassVar[int]
+    DELAY_NS_FIELD_NUMBER: _ClassVar[int]
+    CORRUPT_FIELD_NUMBER: _ClassVar[int]
+    event: str
+    state: int
+    iotype: str
+    errno: int
+    offset: int
+    once: bool
+    immediately: bool
+    rate: float
+    delay_ns: int
+    corrupt: bool
+    def __init__(self, event: _Optional[str] = ..., state: _Optional[int] = ..., iotype: _Optional[str] = ..., errno: _Optional[int] = ..., offset: _Optional[int] = ..., once: _Optional[bool] = ..., immediately: _Optional[bool] = ..., rate: _Optional[float] = ..., delay_ns: _Optional[int] = ..., corrupt: _Optional[bool] = ...) -> None: ...
+
+class BlkdebugSetState(_message.Message):
+    __slots__ = ("event", "state", "new_state")
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    NEW_STATE_FIELD_NUMBER: _ClassVar[int]
+    event: str
+    state: int
+    new_state: int
+    def __init__(self, event: _Optional[str] = ..., state: _Optional[int] = ..., new_state: _Optional[int] = ...) -> None: ...
+
+class BlkdebugOptions(_message.Message):
+    __slots__ = ("image", "config", "align", "max_transfer", "opt_write_zero", "max_write_zero", "opt_discard", "max_discard", "inject_error", "set_state", "take_child_perms", "unshare_child_perms")
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    ALIGN_FIELD_NUMBER: _ClassVar[int]
+    MAX_TRANSFER_FIELD_NUMBER: _ClassVar[int]
+    OPT_WRITE_ZERO_FIELD_NUMBER: _ClassVar[int]
+    MAX_WRITE_ZERO_FIELD_NUMBER: _ClassVar[int]
+    OPT_DISCARD_FIELD_NUMBER: _ClassVar[int]
+    MAX_DISCARD_FIELD_NUMBER: _ClassVar[int]
+    INJECT_ERROR_FIELD_NUMBER: _ClassVar[int]
+    SET_STATE_FIELD_NUMBER: _ClassVar[int]
+    TAKE_CHILD_PERMS_FIELD_NUMBER: _ClassVar[int]
+    UNSHARE_CHILD_PERMS_FIELD_NUMBER: _ClassVar[int]
+    image: NodeReference
+    config: str
+    align: int
+    max_transfer: int
+    opt_write_zero: int
+    max_write_zero: int
+    opt_discard: int
+    max_discard: int
+    inject_error: _containers.RepeatedCompositeFieldContainer[BlkdebugInjectError]
+    set_state: _containers.RepeatedCompositeFieldContainer[BlkdebugSetState]
+    take_child_perms: _containers.RepeatedScalarFieldContainer[_types_pb2.Permission]
+    unshare_child_perms: _containers.RepeatedScalarFieldContainer[_types_pb2.Permission]
+    def __init__(self, image: _Optional[_Union[NodeReference, _Mapping]] = ..., config: _Optional[str] = ..., align: _Optional[int] = ..., max_transfer: _Optional[int] = ..., opt_write_zero: _Optional[int] = ..., max_write_zero: _Optional[int] = ..., opt_discard: _Optional[int] = ..., max_discard: _Optional[int] = ..., inject_error: _Optional[_Iterable[_Union[BlkdebugInjectError, _Mapping]]] = ..., set_state: _Optional[_Iterable[_Union[BlkdebugSetState, _Mapping]]] = ..., take_child_perms: _Optional[_Iterable[_Union[_types_pb2.Permission, str]]] = ..., unshare_child_perms: _Optional[_Iterable[_Union[_types_pb2.Permission, str]]] = ...) -> None: ...
+
+class BlkverifyOptions(_message.Message):
+    __slots__ = ("test", "raw")
+    TEST_FIELD_NUMBER: _ClassVar[int]
+    RAW_FIELD_NUMBER: _ClassVar[int]
+    test: NodeReference
+    raw: NodeReference
+    def __init__(self, test: _Optional[_Union[NodeReference, _Mapping]] = ..., raw: _Optional[_Union[NodeReference, _Mapping]] = ...) -> None: ...
+
+class QuorumOptions(_message.Message):
+    __slots__ = ("children", "vote_threshold", "blkverify", "rewrite_corrupted", "read_pattern")
+    CHILDREN_FIELD_NUMBER: _ClassVar[int]
+    VOTE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    BLKVERIFY_FIELD_NUMBER: _ClassVar[int]
+    REWRITE_CORRUPTED_FIELD_NUMBER: _ClassVar[int]
+    READ_PATTERN_FIELD_NUMBER: _ClassVar[int]
+    children: _containers.RepeatedCompositeFieldContainer[NodeReference]
+    vote_threshold: int
+    blkverify: bool
+    rewrite_corrupted: bool
+    read_pattern: QuorumReadPattern
+    def __init__(self, children: _Optional[_Iterable[_Union[NodeReference, _Mapping]]] = ..., vote_threshold: _Optional[int] = ..., blkverify: _Optional[bool] = ..., rewrite_corrupted: _Optional[bool] = ..., read_pattern: _Optional[_Union[QuorumReadPattern, str]] = ...) -> None: ...
 
 class GenericOptions(_message.Message):
     __slots__ = ("driver", "options", "children")

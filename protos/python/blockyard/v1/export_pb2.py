@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62lockyard/v1/export.proto\x12\x0c\x62lockyard.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x85\x01\n\tNbdExport\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x0f\n\x07\x62itmaps\x18\x03 \x03(\t\x12\x18\n\x10\x61llocation_depth\x18\x04 \x01(\x08\x12\x11\n\taddresses\x18\x05 \x03(\t\x12\x17\n\x0fmax_connections\x18\x06 \x01(\x05\"\xf2\x01\n\x06\x45xport\x12\x11\n\texport_id\x18\x01 \x01(\t\x12\x11\n\tnode_name\x18\x02 \x01(\t\x12\x10\n\x08writable\x18\x03 \x01(\x08\x12\x14\n\x0cwritethrough\x18\x04 \x01(\x08\x12&\n\x03nbd\x18\x05 \x01(\x0b\x32\x17.blockyard.v1.NbdExportH\x00\x12\x0c\n\x04uris\x18\x06 \x03(\t\x12+\n\x07\x63lients\x18\x07 \x03(\x0b\x32\x1a.blockyard.v1.ExportClient\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\n\x04type\"v\n\x0c\x45xportClient\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x30\n\x0c\x63onnect_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08requests\x18\x03 \x01(\x03\x12\x11\n\tin_flight\x18\x04 \x01(\x03\"f\n\x13\x43reateExportRequest\x12$\n\x06\x65xport\x18\x01 \x01(\x0b\x32\x14.blockyard.v1.Export\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"%\n\x10GetExportRequest\x12\x11\n\texport_id\x18\x01 \x01(\t\"\x14\n\x12ListExportsRequest\"<\n\x13ListExportsResponse\x12%\n\x07\x65xports\x18\x01 \x03(\x0b\x32\x14.blockyard.v1.Export\"N\n\x13\x44\x65leteExportRequest\x12\x11\n\texport_id\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"\x16\n\x14\x44\x65leteExportResponse2\xc6\x02\n\rExportService\x12G\n\x0c\x43reateExport\x12!.blockyard.v1.CreateExportRequest\x1a\x14.blockyard.v1.Export\x12\x41\n\tGetExport\x12\x1e.blockyard.v1.GetExportRequest\x1a\x14.blockyard.v1.Export\x12R\n\x0bListExports\x12 .blockyard.v1.ListExportsRequest\x1a!.blockyard.v1.ListExportsResponse\x12U\n\x0c\x44\x65leteExport\x12!.blockyard.v1.DeleteExportRequest\x1a\".blockyard.v1.DeleteExportResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62lockyard/v1/export.proto\x12\x0c\x62lockyard.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x85\x01\n\tNbdExport\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x0f\n\x07\x62itmaps\x18\x03 \x03(\t\x12\x18\n\x10\x61llocation_depth\x18\x04 \x01(\x08\x12\x11\n\taddresses\x18\x05 \x03(\t\x12\x17\n\x0fmax_connections\x18\x06 \x01(\x05\"\x86\x02\n\x06\x45xport\x12\x11\n\texport_id\x18\x01 \x01(\t\x12\x11\n\tnode_name\x18\x02 \x01(\t\x12\x10\n\x08writable\x18\x03 \x01(\x08\x12\x14\n\x0cwritethrough\x18\x04 \x01(\x08\x12&\n\x03nbd\x18\x05 \x01(\x0b\x32\x17.blockyard.v1.NbdExportH\x00\x12\x0c\n\x04uris\x18\x06 \x03(\t\x12+\n\x07\x63lients\x18\x07 \x03(\x0b\x32\x1a.blockyard.v1.ExportClient\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nattachment\x18\t \x01(\tB\x06\n\x04type\"v\n\x0c\x45xportClient\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x30\n\x0c\x63onnect_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08requests\x18\x03 \x01(\x03\x12\x11\n\tin_flight\x18\x04 \x01(\x03\"f\n\x13\x43reateExportRequest\x12$\n\x06\x65xport\x18\x01 \x01(\x0b\x32\x14.blockyard.v1.Export\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"%\n\x10GetExportRequest\x12\x11\n\texport_id\x18\x01 \x01(\t\"\x14\n\x12ListExportsRequest\"<\n\x13ListExportsResponse\x12%\n\x07\x65xports\x18\x01 \x03(\x0b\x32\x14.blockyard.v1.Export\"N\n\x13\x44\x65leteExportRequest\x12\x11\n\texport_id\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"\x16\n\x14\x44\x65leteExportResponse2\xc6\x02\n\rExportService\x12G\n\x0c\x43reateExport\x12!.blockyard.v1.CreateExportRequest\x1a\x14.blockyard.v1.Export\x12\x41\n\tGetExport\x12\x1e.blockyard.v1.GetExportRequest\x1a\x14.blockyard.v1.Export\x12R\n\x0bListExports\x12 .blockyard.v1.ListExportsRequest\x1a!.blockyard.v1.ListExportsResponse\x12U\n\x0c\x44\x65leteExport\x12!.blockyard.v1.DeleteExportRequest\x1a\".blockyard.v1.DeleteExportResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,21 +35,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NBDEXPORT']._serialized_start=77
   _globals['_NBDEXPORT']._serialized_end=210
   _globals['_EXPORT']._serialized_start=213
-  _globals['_EXPORT']._serialized_end=455
-  _globals['_EXPORTCLIENT']._serialized_start=457
-  _globals['_EXPORTCLIENT']._serialized_end=575
-  _globals['_CREATEEXPORTREQUEST']._serialized_start=577
-  _globals['_CREATEEXPORTREQUEST']._serialized_end=679
-  _globals['_GETEXPORTREQUEST']._serialized_start=681
-  _globals['_GETEXPORTREQUEST']._serialized_end=718
-  _globals['_LISTEXPORTSREQUEST']._serialized_start=720
-  _globals['_LISTEXPORTSREQUEST']._serialized_end=740
-  _globals['_LISTEXPORTSRESPONSE']._serialized_start=742
-  _globals['_LISTEXPORTSRESPONSE']._serialized_end=802
-  _globals['_DELETEEXPORTREQUEST']._serialized_start=804
-  _globals['_DELETEEXPORTREQUEST']._serialized_end=882
-  _globals['_DELETEEXPORTRESPONSE']._serialized_start=884
-  _globals['_DELETEEXPORTRESPONSE']._serialized_end=906
-  _globals['_EXPORTSERVICE']._serialized_start=909
-  _globals['_EXPORTSERVICE']._serialized_end=1235
+  _globals['_EXPORT']._serialized_end=475
+  _globals['_EXPORTCLIENT']._serialized_start=477
+  _globals['_EXPORTCLIENT']._serialized_end=595
+  _globals['_CREATEEXPORTREQUEST']._serialized_start=597
+  _globals['_CREATEEXPORTREQUEST']._serialized_end=699
+  _globals['_GETEXPORTREQUEST']._serialized_start=701
+  _globals['_GETEXPORTREQUEST']._serialized_end=738
+  _globals['_LISTEXPORTSREQUEST']._serialized_start=740
+  _globals['_LISTEXPORTSREQUEST']._serialized_end=760
+  _globals['_LISTEXPORTSRESPONSE']._serialized_start=762
+  _globals['_LISTEXPORTSRESPONSE']._serialized_end=822
+  _globals['_DELETEEXPORTREQUEST']._serialized_start=824
+  _globals['_DELETEEXPORTREQUEST']._serialized_end=902
+  _globals['_DELETEEXPORTRESPONSE']._serialized_start=904
+  _globals['_DELETEEXPORTRESPONSE']._serialized_end=926
+  _globals['_EXPORTSERVICE']._serialized_start=929
+  _globals['_EXPORTSERVICE']._serialized_end=1255
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,7 @@ class NbdExport(_message.Message):
     def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., bitmaps: _Optional[_Iterable[str]] = ..., allocation_depth: _Optional[bool] = ..., addresses: _Optional[_Iterable[str]] = ..., max_connections: _Optional[int] = ...) -> None: ...
 
 class Export(_message.Message):
-    __slots__ = ("export_id", "node_name", "writable", "writethrough", "nbd", "uris", "clients", "create_time")
+    __slots__ = ("export_id", "node_name", "writable", "writethrough", "nbd", "uris", "clients", "create_time", "attachment")
     EXPORT_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_NAME_FIELD_NUMBER: _ClassVar[int]
     WRITABLE_FIELD_NUMBER: _ClassVar[int]
@@ -35,6 +35,7 @@ class Export(_message.Message):
     URIS_FIELD_NUMBER: _ClassVar[int]
     CLIENTS_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    ATTACHMENT_FIELD_NUMBER: _ClassVar[int]
     export_id: str
     node_name: str
     writable: bool
@@ -43,7 +44,8 @@ class Export(_message.Message):
     uris: _containers.RepeatedScalarFieldContainer[str]
     clients: _containers.RepeatedCompositeFieldContainer[ExportClient]
     create_time: _timestamp_pb2.Timestamp
-    def __init__(self, export_id: _Optional[str] = ..., node_name: _Optional[str] = ..., writable: _Optional[bool] = ..., writethrough: _Optional[bool] = ..., nbd: _Optional[_Union[NbdExport, _Mapping]] = ..., uris: _Optional[_Iterable[str]] = ..., clients: _Optional[_Iterable[_Union[ExportClient, _Mapping]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    attachment: str
+    def __init__(self, export_id: _Optional[str] = ..., node_name: _Optional[str] = ..., writable: _Optional[bool] = ..., writethrough: _Optional[bool] = ..., nbd: _Optional[_Union[NbdExport, _Mapping]] = ..., uris: _Optional[_Iterable[str]] = ..., clients: _Optional[_Iterable[_Union[ExportClient, _Mapping]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attachment: _Optional[str] = ...) -> None: ...
 
 class ExportClient(_message.Message):
     __slots__ = ("address", "connect_time", "requests", "in_flight")

@@ -1,6 +1,9 @@
 import datetime
 
+from blockyard.v1 import bitmap_pb2 as _bitmap_pb2
+from blockyard.v1 import copy_pb2 as _copy_pb2
 from blockyard.v1 import drivers_pb2 as _drivers_pb2
+from blockyard.v1 import export_pb2 as _export_pb2
 from blockyard.v1 import types_pb2 as _types_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -315,16 +318,18 @@ class WatchNodesRequest(_message.Message):
     def __init__(self, start_revision: _Optional[int] = ..., node_names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class WatchNodesResponse(_message.Message):
-    __slots__ = ("change", "node", "revision", "event")
+    __slots__ = ("change", "node", "revision", "event", "attachment")
     CHANGE_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     EVENT_FIELD_NUMBER: _ClassVar[int]
+    ATTACHMENT_FIELD_NUMBER: _ClassVar[int]
     change: _types_pb2.ChangeType
     node: _types_pb2.BlockDriverState
     revision: int
     event: NodeEvent
-    def __init__(self, change: _Optional[_Union[_types_pb2.ChangeType, str]] = ..., node: _Optional[_Union[_types_pb2.BlockDriverState, _Mapping]] = ..., revision: _Optional[int] = ..., event: _Optional[_Union[NodeEvent, _Mapping]] = ...) -> None: ...
+    attachment: _types_pb2.Attachment
+    def __init__(self, change: _Optional[_Union[_types_pb2.ChangeType, str]] = ..., node: _Optional[_Union[_types_pb2.BlockDriverState, _Mapping]] = ..., revision: _Optional[int] = ..., event: _Optional[_Union[NodeEvent, _Mapping]] = ..., attachment: _Optional[_Union[_types_pb2.Attachment, _Mapping]] = ...) -> None: ...
 
 class NodeEvent(_message.Message):
     __slots__ = ("kind", "node_name", "event_time", "details")
@@ -381,6 +386,72 @@ class InsertOverlayRequest(_message.Message):
     overlay_node_name: str
     def __init__(self, node_name: _Optional[str] = ..., overlay_node_name: _Optional[str] = ...) -> None: ...
 
+class ListCatalogueRequest(_message.Message):
+    __slots__ = ("failed_only",)
+    FAILED_ONLY_FIELD_NUMBER: _ClassVar[int]
+    failed_only: bool
+    def __init__(self, failed_only: _Optional[bool] = ...) -> None: ...
+
+class ListCatalogueResponse(_message.Message):
+    __slots__ = ("entries", "location")
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    LOCATION_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[CatalogueEntry]
+    location: str
+    def __init__(self, entries: _Optional[_Iterable[_Union[CatalogueEntry, _Mapping]]] = ..., location: _Optional[str] = ...) -> None: ...
+
+class CatalogueEntry(_message.Message):
+    __slots__ = ("kind", "name", "definition", "failure", "reason")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DEFINITION_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    name: str
+    definition: str
+    failure: str
+    reason: str
+    def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., definition: _Optional[str] = ..., failure: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class RestoreCatalogueEntryRequest(_message.Message):
+    __slots__ = ("kind", "name")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    name: str
+    def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class ForgetCatalogueEntryRequest(_message.Message):
+    __slots__ = ("kind", "name")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    name: str
+    def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class ForgetCatalogueEntryResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SendIoctlRequest(_message.Message):
+    __slots__ = ("node_name", "request", "argument")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENT_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    request: int
+    argument: bytes
+    def __init__(self, node_name: _Optional[str] = ..., request: _Optional[int] = ..., argument: _Optional[bytes] = ...) -> None: ...
+
+class SendIoctlResponse(_message.Message):
+    __slots__ = ("result", "argument")
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENT_FIELD_NUMBER: _ClassVar[int]
+    result: int
+    argument: bytes
+    def __init__(self, result: _Optional[int] = ..., argument: _Optional[bytes] = ...) -> None: ...
+
 class InsertFilterRequest(_message.Message):
     __slots__ = ("node_name", "filter")
     NODE_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -420,20 +491,24 @@ class ChangeBackingFileRequest(_message.Message):
     def __init__(self, node_name: _Optional[str] = ..., backing_file: _Optional[str] = ..., backing_format: _Optional[str] = ...) -> None: ...
 
 class AddChildRequest(_message.Message):
-    __slots__ = ("node_name", "child")
+    __slots__ = ("node_name", "child", "validate_only")
     NODE_NAME_FIELD_NUMBER: _ClassVar[int]
     CHILD_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
     node_name: str
     child: _drivers_pb2.NodeReference
-    def __init__(self, node_name: _Optional[str] = ..., child: _Optional[_Union[_drivers_pb2.NodeReference, _Mapping]] = ...) -> None: ...
+    validate_only: bool
+    def __init__(self, node_name: _Optional[str] = ..., child: _Optional[_Union[_drivers_pb2.NodeReference, _Mapping]] = ..., validate_only: _Optional[bool] = ...) -> None: ...
 
 class RemoveChildRequest(_message.Message):
-    __slots__ = ("node_name", "child")
+    __slots__ = ("node_name", "child", "validate_only")
     NODE_NAME_FIELD_NUMBER: _ClassVar[int]
     CHILD_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
     node_name: str
     child: str
-    def __init__(self, node_name: _Optional[str] = ..., child: _Optional[str] = ...) -> None: ...
+    validate_only: bool
+    def __init__(self, node_name: _Optional[str] = ..., child: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
 
 class MakeEmptyRequest(_message.Message):
     __slots__ = ("node_name",)
@@ -510,18 +585,68 @@ class ListInFlightResponse(_message.Message):
     def __init__(self, requests: _Optional[_Iterable[_Union[_types_pb2.TrackedRequest, _Mapping]]] = ...) -> None: ...
 
 class TransactionAction(_message.Message):
-    __slots__ = ("open", "close", "insert_overlay", "insert_filter", "replace")
+    __slots__ = ("open", "close", "insert_overlay", "insert_filter", "replace", "remove_filter", "reopen", "add_child", "remove_child", "create_bitmap", "delete_bitmap", "clear_bitmap", "set_bitmap_recording", "merge_bitmaps", "create_export", "delete_export", "create_copy_session")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     CLOSE_FIELD_NUMBER: _ClassVar[int]
     INSERT_OVERLAY_FIELD_NUMBER: _ClassVar[int]
     INSERT_FILTER_FIELD_NUMBER: _ClassVar[int]
     REPLACE_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_FILTER_FIELD_NUMBER: _ClassVar[int]
+    REOPEN_FIELD_NUMBER: _ClassVar[int]
+    ADD_CHILD_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_CHILD_FIELD_NUMBER: _ClassVar[int]
+    CREATE_BITMAP_FIELD_NUMBER: _ClassVar[int]
+    DELETE_BITMAP_FIELD_NUMBER: _ClassVar[int]
+    CLEAR_BITMAP_FIELD_NUMBER: _ClassVar[int]
+    SET_BITMAP_RECORDING_FIELD_NUMBER: _ClassVar[int]
+    MERGE_BITMAPS_FIELD_NUMBER: _ClassVar[int]
+    CREATE_EXPORT_FIELD_NUMBER: _ClassVar[int]
+    DELETE_EXPORT_FIELD_NUMBER: _ClassVar[int]
+    CREATE_COPY_SESSION_FIELD_NUMBER: _ClassVar[int]
     open: OpenNodeRequest
     close: CloseNodeRequest
     insert_overlay: InsertOverlayRequest
     insert_filter: InsertFilterRequest
     replace: ReplaceNodeRequest
-    def __init__(self, open: _Optional[_Union[OpenNodeRequest, _Mapping]] = ..., close: _Optional[_Union[CloseNodeRequest, _Mapping]] = ..., insert_overlay: _Optional[_Union[InsertOverlayRequest, _Mapping]] = ..., insert_filter: _Optional[_Union[InsertFilterRequest, _Mapping]] = ..., replace: _Optional[_Union[ReplaceNodeRequest, _Mapping]] = ...) -> None: ...
+    remove_filter: RemoveFilterRequest
+    reopen: ReopenNodesRequest
+    add_child: AddChildRequest
+    remove_child: RemoveChildRequest
+    create_bitmap: _bitmap_pb2.CreateBitmapRequest
+    delete_bitmap: _bitmap_pb2.DeleteBitmapRequest
+    clear_bitmap: _bitmap_pb2.ClearBitmapRequest
+    set_bitmap_recording: _bitmap_pb2.SetBitmapRecordingRequest
+    merge_bitmaps: _bitmap_pb2.MergeBitmapsRequest
+    create_export: _export_pb2.CreateExportRequest
+    delete_export: _export_pb2.DeleteExportRequest
+    create_copy_session: _copy_pb2.CreateCopySessionRequest
+    def __init__(self, open: _Optional[_Union[OpenNodeRequest, _Mapping]] = ..., close: _Optional[_Union[CloseNodeRequest, _Mapping]] = ..., insert_overlay: _Optional[_Union[InsertOverlayRequest, _Mapping]] = ..., insert_filter: _Optional[_Union[InsertFilterRequest, _Mapping]] = ..., replace: _Optional[_Union[ReplaceNodeRequest, _Mapping]] = ..., remove_filter: _Optional[_Union[RemoveFilterRequest, _Mapping]] = ..., reopen: _Optional[_Union[ReopenNodesRequest, _Mapping]] = ..., add_child: _Optional[_Union[AddChildRequest, _Mapping]] = ..., remove_child: _Optional[_Union[RemoveChildRequest, _Mapping]] = ..., create_bitmap: _Optional[_Union[_bitmap_pb2.CreateBitmapRequest, _Mapping]] = ..., delete_bitmap: _Optional[_Union[_bitmap_pb2.DeleteBitmapRequest, _Mapping]] = ..., clear_bitmap: _Optional[_Union[_bitmap_pb2.ClearBitmapRequest, _Mapping]] = ..., set_bitmap_recording: _Optional[_Union[_bitmap_pb2.SetBitmapRecordingRequest, _Mapping]] = ..., merge_bitmaps: _Optional[_Union[_bitmap_pb2.MergeBitmapsRequest, _Mapping]] = ..., create_export: _Optional[_Union[_export_pb2.CreateExportRequest, _Mapping]] = ..., delete_export: _Optional[_Union[_export_pb2.DeleteExportRequest, _Mapping]] = ..., create_copy_session: _Optional[_Union[_copy_pb2.CreateCopySessionRequest, _Mapping]] = ...) -> None: ...
+
+class ActionFailure(_message.Message):
+    __slots__ = ("index", "code", "reason", "error_message")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ERROR_MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    code: int
+    reason: str
+    error_message: str
+    def __init__(self, index: _Optional[int] = ..., code: _Optional[int] = ..., reason: _Optional[str] = ..., error_message: _Optional[str] = ...) -> None: ...
+
+class GraphDifference(_message.Message):
+    __slots__ = ("added_nodes", "removed_nodes", "changed_nodes", "added_edges", "removed_edges")
+    ADDED_NODES_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_NODES_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_NODES_FIELD_NUMBER: _ClassVar[int]
+    ADDED_EDGES_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_EDGES_FIELD_NUMBER: _ClassVar[int]
+    added_nodes: _containers.RepeatedScalarFieldContainer[str]
+    removed_nodes: _containers.RepeatedScalarFieldContainer[str]
+    changed_nodes: _containers.RepeatedScalarFieldContainer[str]
+    added_edges: _containers.RepeatedCompositeFieldContainer[GetGraphResponse.Edge]
+    removed_edges: _containers.RepeatedCompositeFieldContainer[GetGraphResponse.Edge]
+    def __init__(self, added_nodes: _Optional[_Iterable[str]] = ..., removed_nodes: _Optional[_Iterable[str]] = ..., changed_nodes: _Optional[_Iterable[str]] = ..., added_edges: _Optional[_Iterable[_Union[GetGraphResponse.Edge, _Mapping]]] = ..., removed_edges: _Optional[_Iterable[_Union[GetGraphResponse.Edge, _Mapping]]] = ...) -> None: ...
 
 class RunTransactionRequest(_message.Message):
     __slots__ = ("actions", "validate_only")
@@ -532,12 +657,18 @@ class RunTransactionRequest(_message.Message):
     def __init__(self, actions: _Optional[_Iterable[_Union[TransactionAction, _Mapping]]] = ..., validate_only: _Optional[bool] = ...) -> None: ...
 
 class RunTransactionResponse(_message.Message):
-    __slots__ = ("nodes", "closed")
+    __slots__ = ("nodes", "closed", "difference", "failures", "pause")
     NODES_FIELD_NUMBER: _ClassVar[int]
     CLOSED_FIELD_NUMBER: _ClassVar[int]
+    DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_FIELD_NUMBER: _ClassVar[int]
     nodes: _containers.RepeatedCompositeFieldContainer[_types_pb2.BlockDriverState]
     closed: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, nodes: _Optional[_Iterable[_Union[_types_pb2.BlockDriverState, _Mapping]]] = ..., closed: _Optional[_Iterable[str]] = ...) -> None: ...
+    difference: GraphDifference
+    failures: _containers.RepeatedCompositeFieldContainer[ActionFailure]
+    pause: _duration_pb2.Duration
+    def __init__(self, nodes: _Optional[_Iterable[_Union[_types_pb2.BlockDriverState, _Mapping]]] = ..., closed: _Optional[_Iterable[str]] = ..., difference: _Optional[_Union[GraphDifference, _Mapping]] = ..., failures: _Optional[_Iterable[_Union[ActionFailure, _Mapping]]] = ..., pause: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class ListDriversRequest(_message.Message):
     __slots__ = ()

@@ -189,6 +189,26 @@ class NodeServiceStub:
                 request_serializer=blockyard_dot_v1_dot_node__pb2.RunTransactionRequest.SerializeToString,
                 response_deserializer=blockyard_dot_v1_dot_node__pb2.RunTransactionResponse.FromString,
                 _registered_method=True)
+        self.ListCatalogue = channel.unary_unary(
+                '/blockyard.v1.NodeService/ListCatalogue',
+                request_serializer=blockyard_dot_v1_dot_node__pb2.ListCatalogueRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_node__pb2.ListCatalogueResponse.FromString,
+                _registered_method=True)
+        self.RestoreCatalogueEntry = channel.unary_unary(
+                '/blockyard.v1.NodeService/RestoreCatalogueEntry',
+                request_serializer=blockyard_dot_v1_dot_node__pb2.RestoreCatalogueEntryRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_node__pb2.CatalogueEntry.FromString,
+                _registered_method=True)
+        self.ForgetCatalogueEntry = channel.unary_unary(
+                '/blockyard.v1.NodeService/ForgetCatalogueEntry',
+                request_serializer=blockyard_dot_v1_dot_node__pb2.ForgetCatalogueEntryRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_node__pb2.ForgetCatalogueEntryResponse.FromString,
+                _registered_method=True)
+        self.SendIoctl = channel.unary_unary(
+                '/blockyard.v1.NodeService/SendIoctl',
+                request_serializer=blockyard_dot_v1_dot_node__pb2.SendIoctlRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_node__pb2.SendIoctlResponse.FromString,
+                _registered_method=True)
         self.ListDrivers = channel.unary_unary(
                 '/blockyard.v1.NodeService/ListDrivers',
                 request_serializer=blockyard_dot_v1_dot_node__pb2.ListDriversRequest.SerializeToString,
@@ -422,7 +442,35 @@ class NodeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RunTransaction(self, request, context):
-        """Several graph changes, all or nothing.
+        """Several graph changes, all or nothing: at one instant, with the nodes drained that they touch.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCatalogue(self, request, context):
+        """What the catalogue keeps of the graph, and what could not be opened again after a restart.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreCatalogueEntry(self, request, context):
+        """Try again to open what could not be opened after a restart.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetCatalogueEntry(self, request, context):
+        """Drop what could not be opened after a restart.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SendIoctl(self, request, context):
+        """Pass an ioctl(2) to the device below. PERMISSION_DENIED unless the service was started with it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -608,6 +656,26 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.RunTransaction,
                     request_deserializer=blockyard_dot_v1_dot_node__pb2.RunTransactionRequest.FromString,
                     response_serializer=blockyard_dot_v1_dot_node__pb2.RunTransactionResponse.SerializeToString,
+            ),
+            'ListCatalogue': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCatalogue,
+                    request_deserializer=blockyard_dot_v1_dot_node__pb2.ListCatalogueRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_node__pb2.ListCatalogueResponse.SerializeToString,
+            ),
+            'RestoreCatalogueEntry': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreCatalogueEntry,
+                    request_deserializer=blockyard_dot_v1_dot_node__pb2.RestoreCatalogueEntryRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_node__pb2.CatalogueEntry.SerializeToString,
+            ),
+            'ForgetCatalogueEntry': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetCatalogueEntry,
+                    request_deserializer=blockyard_dot_v1_dot_node__pb2.ForgetCatalogueEntryRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_node__pb2.ForgetCatalogueEntryResponse.SerializeToString,
+            ),
+            'SendIoctl': grpc.unary_unary_rpc_method_handler(
+                    servicer.SendIoctl,
+                    request_deserializer=blockyard_dot_v1_dot_node__pb2.SendIoctlRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_node__pb2.SendIoctlResponse.SerializeToString,
             ),
             'ListDrivers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDrivers,
@@ -1444,6 +1512,114 @@ class NodeService:
             '/blockyard.v1.NodeService/RunTransaction',
             blockyard_dot_v1_dot_node__pb2.RunTransactionRequest.SerializeToString,
             blockyard_dot_v1_dot_node__pb2.RunTransactionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCatalogue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blockyard.v1.NodeService/ListCatalogue',
+            blockyard_dot_v1_dot_node__pb2.ListCatalogueRequest.SerializeToString,
+            blockyard_dot_v1_dot_node__pb2.ListCatalogueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreCatalogueEntry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blockyard.v1.NodeService/RestoreCatalogueEntry',
+            blockyard_dot_v1_dot_node__pb2.RestoreCatalogueEntryRequest.SerializeToString,
+            blockyard_dot_v1_dot_node__pb2.CatalogueEntry.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetCatalogueEntry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blockyard.v1.NodeService/ForgetCatalogueEntry',
+            blockyard_dot_v1_dot_node__pb2.ForgetCatalogueEntryRequest.SerializeToString,
+            blockyard_dot_v1_dot_node__pb2.ForgetCatalogueEntryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendIoctl(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blockyard.v1.NodeService/SendIoctl',
+            blockyard_dot_v1_dot_node__pb2.SendIoctlRequest.SerializeToString,
+            blockyard_dot_v1_dot_node__pb2.SendIoctlResponse.FromString,
             options,
             channel_credentials,
             insecure,

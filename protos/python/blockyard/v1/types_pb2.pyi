@@ -227,7 +227,7 @@ class IntervalStats(_message.Message):
     def __init__(self, interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., min_latency: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_latency: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., avg_latency: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., avg_queue_depth: _Optional[float] = ...) -> None: ...
 
 class OperationStats(_message.Message):
-    __slots__ = ("type", "operations", "transferred_bytes", "failed_operations", "invalid_operations", "merged_operations", "total_time", "latency", "intervals")
+    __slots__ = ("type", "operations", "transferred_bytes", "failed_operations", "invalid_operations", "merged_operations", "total_time", "latency", "intervals", "throttled_operations", "throttle_wait_time")
     TYPE_FIELD_NUMBER: _ClassVar[int]
     OPERATIONS_FIELD_NUMBER: _ClassVar[int]
     TRANSFERRED_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -237,6 +237,8 @@ class OperationStats(_message.Message):
     TOTAL_TIME_FIELD_NUMBER: _ClassVar[int]
     LATENCY_FIELD_NUMBER: _ClassVar[int]
     INTERVALS_FIELD_NUMBER: _ClassVar[int]
+    THROTTLED_OPERATIONS_FIELD_NUMBER: _ClassVar[int]
+    THROTTLE_WAIT_TIME_FIELD_NUMBER: _ClassVar[int]
     type: RequestType
     operations: int
     transferred_bytes: int
@@ -246,7 +248,9 @@ class OperationStats(_message.Message):
     total_time: _duration_pb2.Duration
     latency: Histogram
     intervals: _containers.RepeatedCompositeFieldContainer[IntervalStats]
-    def __init__(self, type: _Optional[_Union[RequestType, str]] = ..., operations: _Optional[int] = ..., transferred_bytes: _Optional[int] = ..., failed_operations: _Optional[int] = ..., invalid_operations: _Optional[int] = ..., merged_operations: _Optional[int] = ..., total_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., latency: _Optional[_Union[Histogram, _Mapping]] = ..., intervals: _Optional[_Iterable[_Union[IntervalStats, _Mapping]]] = ...) -> None: ...
+    throttled_operations: int
+    throttle_wait_time: _duration_pb2.Duration
+    def __init__(self, type: _Optional[_Union[RequestType, str]] = ..., operations: _Optional[int] = ..., transferred_bytes: _Optional[int] = ..., failed_operations: _Optional[int] = ..., invalid_operations: _Optional[int] = ..., merged_operations: _Optional[int] = ..., total_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., latency: _Optional[_Union[Histogram, _Mapping]] = ..., intervals: _Optional[_Iterable[_Union[IntervalStats, _Mapping]]] = ..., throttled_operations: _Optional[int] = ..., throttle_wait_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class BlockAcctStats(_message.Message):
     __slots__ = ("node_name", "node_uid", "epoch", "operations", "idle_time", "write_highest_offset_bytes", "in_flight", "serialising_in_flight", "serialising_waits", "sample_time", "driver")
@@ -291,16 +295,20 @@ class BlockChild(_message.Message):
     def __init__(self, name: _Optional[str] = ..., node_name: _Optional[str] = ..., role: _Optional[_Union[ChildRole, str]] = ..., frozen_reason: _Optional[str] = ..., permissions: _Optional[_Iterable[_Union[Permission, str]]] = ..., shared_permissions: _Optional[_Iterable[_Union[Permission, str]]] = ...) -> None: ...
 
 class Holder(_message.Message):
-    __slots__ = ("kind", "name", "edge", "hold_time")
+    __slots__ = ("kind", "name", "edge", "hold_time", "permissions", "shared_permissions")
     KIND_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     EDGE_FIELD_NUMBER: _ClassVar[int]
     HOLD_TIME_FIELD_NUMBER: _ClassVar[int]
+    PERMISSIONS_FIELD_NUMBER: _ClassVar[int]
+    SHARED_PERMISSIONS_FIELD_NUMBER: _ClassVar[int]
     kind: str
     name: str
     edge: str
     hold_time: _timestamp_pb2.Timestamp
-    def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., edge: _Optional[str] = ..., hold_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    permissions: _containers.RepeatedScalarFieldContainer[Permission]
+    shared_permissions: _containers.RepeatedScalarFieldContainer[Permission]
+    def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., edge: _Optional[str] = ..., hold_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., permissions: _Optional[_Iterable[_Union[Permission, str]]] = ..., shared_permissions: _Optional[_Iterable[_Union[Permission, str]]] = ...) -> None: ...
 
 class OpBlocker(_message.Message):
     __slots__ = ("operation", "reason", "owner")
@@ -313,7 +321,14 @@ class OpBlocker(_message.Message):
     def __init__(self, operation: _Optional[str] = ..., reason: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class Attachment(_message.Message):
-    __slots__ = ("name", "node_name", "logical_block_size_bytes", "physical_block_size_bytes", "write_cache", "on_read_error", "on_write_error", "io_status", "removable", "tray_open", "locked")
+    __slots__ = ("name", "node_name", "logical_block_size_bytes", "physical_block_size_bytes", "write_cache", "on_read_error", "on_write_error", "io_status", "removable", "tray_open", "locked", "writable", "stopped", "waiting_requests", "labels", "etag", "create_time")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     NODE_NAME_FIELD_NUMBER: _ClassVar[int]
     LOGICAL_BLOCK_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -325,6 +340,12 @@ class Attachment(_message.Message):
     REMOVABLE_FIELD_NUMBER: _ClassVar[int]
     TRAY_OPEN_FIELD_NUMBER: _ClassVar[int]
     LOCKED_FIELD_NUMBER: _ClassVar[int]
+    WRITABLE_FIELD_NUMBER: _ClassVar[int]
+    STOPPED_FIELD_NUMBER: _ClassVar[int]
+    WAITING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     name: str
     node_name: str
     logical_block_size_bytes: int
@@ -336,7 +357,13 @@ class Attachment(_message.Message):
     removable: bool
     tray_open: bool
     locked: bool
-    def __init__(self, name: _Optional[str] = ..., node_name: _Optional[str] = ..., logical_block_size_bytes: _Optional[int] = ..., physical_block_size_bytes: _Optional[int] = ..., write_cache: _Optional[bool] = ..., on_read_error: _Optional[_Union[OnError, str]] = ..., on_write_error: _Optional[_Union[OnError, str]] = ..., io_status: _Optional[_Union[IoStatus, str]] = ..., removable: _Optional[bool] = ..., tray_open: _Optional[bool] = ..., locked: _Optional[bool] = ...) -> None: ...
+    writable: bool
+    stopped: bool
+    waiting_requests: int
+    labels: _containers.ScalarMap[str, str]
+    etag: str
+    create_time: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., node_name: _Optional[str] = ..., logical_block_size_bytes: _Optional[int] = ..., physical_block_size_bytes: _Optional[int] = ..., write_cache: _Optional[bool] = ..., on_read_error: _Optional[_Union[OnError, str]] = ..., on_write_error: _Optional[_Union[OnError, str]] = ..., io_status: _Optional[_Union[IoStatus, str]] = ..., removable: _Optional[bool] = ..., tray_open: _Optional[bool] = ..., locked: _Optional[bool] = ..., writable: _Optional[bool] = ..., stopped: _Optional[bool] = ..., waiting_requests: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class DirtyBitmap(_message.Message):
     __slots__ = ("name", "node_name", "granularity_bytes", "dirty_bytes", "recording", "busy", "persistent", "inconsistent", "owner")
@@ -361,14 +388,18 @@ class DirtyBitmap(_message.Message):
     def __init__(self, name: _Optional[str] = ..., node_name: _Optional[str] = ..., granularity_bytes: _Optional[int] = ..., dirty_bytes: _Optional[int] = ..., recording: _Optional[bool] = ..., busy: _Optional[bool] = ..., persistent: _Optional[bool] = ..., inconsistent: _Optional[bool] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class ThrottleState(_message.Message):
-    __slots__ = ("group", "queued_reads", "queued_writes")
+    __slots__ = ("group", "queued_reads", "queued_writes", "throttled_operations", "wait_time")
     GROUP_FIELD_NUMBER: _ClassVar[int]
     QUEUED_READS_FIELD_NUMBER: _ClassVar[int]
     QUEUED_WRITES_FIELD_NUMBER: _ClassVar[int]
+    THROTTLED_OPERATIONS_FIELD_NUMBER: _ClassVar[int]
+    WAIT_TIME_FIELD_NUMBER: _ClassVar[int]
     group: str
     queued_reads: int
     queued_writes: int
-    def __init__(self, group: _Optional[str] = ..., queued_reads: _Optional[int] = ..., queued_writes: _Optional[int] = ...) -> None: ...
+    throttled_operations: int
+    wait_time: _duration_pb2.Duration
+    def __init__(self, group: _Optional[str] = ..., queued_reads: _Optional[int] = ..., queued_writes: _Optional[int] = ..., throttled_operations: _Optional[int] = ..., wait_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class BlockDriverState(_message.Message):
     __slots__ = ("node_name", "uid", "etag", "driver", "size_bytes", "read_only", "auto_read_only", "cache", "discard", "detect_zeroes", "encrypted", "scsi_generic", "copy_on_read", "executor", "filename", "exact_filename", "full_open_options", "backing_file", "backing_format", "children", "holders", "in_flight", "serialising_in_flight", "tracked_requests", "throttle", "stats", "limits", "growable", "zero_beyond_eof", "attachments", "dirty_bitmaps", "op_blockers", "jobs", "explicit_options", "effective_options", "quiesce_counter", "implicit", "active", "write_generation", "flushed_generation", "write_highest_offset_bytes", "write_threshold_bytes", "cluster_size_bytes", "subcluster_size_bytes", "allocated_bytes", "dirty", "corrupt", "variable_length", "has_zero_init", "vm_state_offset_bytes", "format_specific", "labels", "create_time", "inherits_from")

@@ -51,6 +51,7 @@ _LATER: Final = (
     ("SnapshotService", control_pb2_grpc, "snapshots"),
     ("AttachmentService", control_pb2_grpc, "attachments"),
     ("ThrottleService", control_pb2_grpc, "throttling"),
+    ("ExecutorService", control_pb2_grpc, "executors"),
     ("SecretService", control_pb2_grpc, "secrets"),
     ("DebugService", debug_pb2_grpc, "fault injection"),
 )

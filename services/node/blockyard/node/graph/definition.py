@@ -37,6 +37,8 @@ class NodeDefinition:
     detect_zeroes: str = "off"
     labels: Mapping[str, str] = field(default_factory=dict)
     executor: str = ""
+    ephemeral: bool = False
+    """Under a temporary overlay."""
 
     def specification(self) -> str:
         """QEMU's `json:` form, which opens the same node again."""

@@ -57,6 +57,28 @@ def driver_context(
     )
 
 
+def named_children(class_: type[Driver], definition: NodeDefinition) -> list[tuple[str, ChildSlot]]:
+    """The children that a definition gives a driver, in the order of its slots; those that are none left out.
+
+    Raises UnknownOption or MissingOption.
+    """
+    unknown = next(
+        (child for child in definition.children if not any(slot.takes(child) for slot in class_.children)), ""
+    )
+    if unknown:
+        slots = (f"{slot.name}.N" if slot.many else slot.name for slot in class_.children)
+        raise UnknownOption(class_.name, unknown, ", ".join(slots) or "no children")
+    found: list[tuple[str, ChildSlot]] = []
+    for slot in class_.children:
+        given = [
+            child for child, reference in definition.children.items() if reference is not None and slot.takes(child)
+        ]
+        if slot.required and not given:
+            raise MissingOption(class_.name, slot.name)
+        found += [(child, slot) for child in given]
+    return found
+
+
 class Opener:
     """Opens one definition. `opened` lists the new nodes, children before parents."""
 
@@ -98,7 +120,7 @@ class Opener:
         options = driver_options(class_, definition.options)
         edges = await self._open_children(name, class_, definition, depth, chain)
         try:
-            children = {slot.name: edge for slot, edge in edges}
+            children = dict(edges)
             context = driver_context(self._graph, name, definition, children)
             driver = await class_.open(options, context)
         except BaseException:
@@ -128,21 +150,14 @@ class Opener:
 
     async def _open_children(
         self, name: str, class_: type[Driver], definition: NodeDefinition, depth: int, chain: tuple[str, ...]
-    ) -> list[tuple[ChildSlot, Edge]]:
-        slots = {slot.name: slot for slot in class_.children}
-        for child in definition.children:
-            if child not in slots:
-                raise UnknownOption(class_.name, child, ", ".join(slots) or "no children")
-        edges: list[tuple[ChildSlot, Edge]] = []
+    ) -> list[tuple[str, Edge]]:
+        edges: list[tuple[str, Edge]] = []
         try:
-            for slot in class_.children:
-                reference = definition.children.get(slot.name)
-                if reference is None:
-                    if slot.required:
-                        raise MissingOption(class_.name, slot.name)
-                    continue
+            for child, slot in named_children(class_, definition):
+                reference = definition.children[child]
+                assert reference is not None
                 child_node = await self._resolve(reference, definition, slot, depth, chain)
-                edges.append((slot, Edge(None, slot.name, slot.role, child_node)))
+                edges.append((child, Edge(None, child, slot.role, child_node)))
         except BaseException:
             for _, edge in edges:
                 edge.detach()
@@ -170,7 +185,7 @@ class Opener:
         name: str,
         definition: NodeDefinition,
         driver: Driver,
-        edges: list[tuple[ChildSlot, Edge]],
+        edges: list[tuple[str, Edge]],
         implicit: bool,
     ) -> Node:
         node = Node(
@@ -184,9 +199,9 @@ class Opener:
             no_flush=definition.no_flush,
             path=str(definition.options.get("filename", "")),
         )
-        for slot, edge in edges:
+        for child, edge in edges:
             edge.parent = node
-            node.children[slot.name] = edge
+            node.children[child] = edge
         primary = node.children.get("file")
         if primary is not None:
             node.path = primary.node.path

@@ -20,6 +20,7 @@ from blockyard.node.interface.child import Buffer, Child
 from blockyard.node.interface.flags import DiscardMode, Preallocation, Role
 from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.mapping import Allocation, MapKind, Mapping
+from blockyard.node.interface.permissions import Permissions, by_role
 from blockyard.node.interface.storage import Storage
 
 Result = TypeVar("Result")
@@ -38,6 +39,15 @@ class ChildSlot:
     name: str
     role: Role
     required: bool = True
+    many: bool = False
+    """Any number of children: `NAME.0`, `NAME.1` ..."""
+
+    def takes(self, child: str) -> bool:
+        """Whether a child of this name belongs here."""
+        if not self.many:
+            return child == self.name
+        name, _, number = child.rpartition(".")
+        return name == self.name and number.isascii() and number.isdigit() and str(int(number)) == number
 
 
 @dataclass(slots=True)
@@ -139,6 +149,13 @@ class Driver(ABC):
 
     async def info(self) -> NodeInfo:
         return NodeInfo()
+
+    def child_permissions(self, child: str, role: Role, above: Permissions, *, writable: bool) -> Permissions:
+        """What the driver uses of a child and shares, when its parents together have `above` (bdrv_child_perm).
+
+        `writable`: the node was opened for writing. Pure: it is also asked about what would be.
+        """
+        return by_role(role, above, writable=writable)
 
 
 class ProtocolDriver(Driver):

@@ -60,6 +60,7 @@ def definition_of(message: drivers_pb2.NodeDefinition, field: str = "definition"
         detect_zeroes=word_of(types_pb2.DetectZeroes, message.detect_zeroes, "detect_zeroes") or "off",
         labels=_labels(message.labels),
         executor=message.executor,
+        ephemeral=message.ephemeral,
     )
 
 
@@ -73,6 +74,8 @@ def _refuse_unserved(message: drivers_pb2.NodeDefinition) -> None:
         )
     if message.executor not in ("", EXECUTOR):
         raise InvalidArgument("executor", repr(EXECUTOR), repr(message.executor[:64]))
+    if message.ephemeral:
+        raise NotImplementedYet("ephemeral", "put an overlay above the node yourself")
     if message.auto_read_only:
         raise NotImplementedYet("auto_read_only", "say read_only = true for a file that cannot be written")
     if message.detect_zeroes not in (types_pb2.DETECT_ZEROES_UNSPECIFIED, types_pb2.DETECT_ZEROES_OFF):
@@ -89,13 +92,25 @@ def _typed(message: Message) -> tuple[dict[str, Any], dict[str, NodeDefinition |
     options: dict[str, Any] = {}
     children: dict[str, NodeDefinition | str | None] = {}
     for field, value in message.ListFields():
-        if field.message_type is _REFERENCE:
-            children[field.name.replace("_", "-")] = _reference(value, field.name)
+        name = field.name.replace("_", "-")
+        if field.message_type is _REFERENCE and field.is_repeated:
+            children |= {f"{name}.{at}": _reference(item, f"{field.name}.{at}") for at, item in enumerate(value)}
+        elif field.message_type is _REFERENCE:
+            children[name] = _reference(value, field.name)
+        elif field.is_repeated:
+            options[field.name] = [_element(field, item) for item in value]
         elif field.enum_type is not None:
             options[field.name] = word_of(field.enum_type, value, field.name)
         else:
             options[field.name] = value
     return options, children
+
+
+def _element(field: Any, value: Any) -> Any:
+    """One of a repeated option: a word, a plain value, or a map of what is set in a message."""
+    if field.enum_type is not None:
+        return word_of(field.enum_type, value, field.name)
+    return _typed(value)[0] if field.message_type is not None else value
 
 
 def _generic(

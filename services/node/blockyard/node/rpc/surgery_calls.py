@@ -104,4 +104,8 @@ class SurgeryCalls(Calls):
     SetNodeActive = later("SetNodeActive", "nodes are not handed over between processes")
     SetExecutor = later("SetExecutor", "there is one executor")
     SetWriteThreshold = later("SetWriteThreshold", "writes are not compared with a threshold")
+    ListCatalogue = later("ListCatalogue", "nothing outlives the process")
+    RestoreCatalogueEntry = later("RestoreCatalogueEntry", "nothing outlives the process")
+    ForgetCatalogueEntry = later("ForgetCatalogueEntry", "nothing outlives the process")
+    SendIoctl = later("SendIoctl", "no driver passes ioctls on")
     RunTransaction = later("RunTransaction", "call the operations one by one; each is all or nothing")
