@@ -99,7 +99,8 @@ class CopyingSession(Session):
         assert self.filter is not None
         node, self.filter = self.filter, None
         node.no_flush = True
-        below = node.children["file"].node
+        below = node.filtered
+        assert below is not None
         for edge in list(node.parents):
             edge.move(below)
         self.graph.changed(self.source)

@@ -50,9 +50,11 @@ class Place:
 
 
 async def locate(node: "Node", offset: int, length: int) -> Place | None:
-    """Where (a prefix of) a range lies in a file; None if it is not plain data there."""
+    """Where (a prefix of) a range lies in a file; None if it is not plain data there, or if a filter that someone
+    put above it on purpose (a throttle, say) must see the read."""
     for _ in range(_DEPTH_MAX):
-        node = below_filters(node)
+        while node.filtered is not None and node.implicit:
+            node = node.filtered
         if not isinstance(node.driver, FormatDriver):
             place = Place(node, offset, length)
             return place if place.descriptor >= 0 and node.alignment == 1 else None

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Any, Self
 
+from blockyard.base.errors import OperationUnsupported
 from blockyard.node.interface.child import Buffer, Child
 from blockyard.node.interface.driver import ChildSlot, DriverContext, FilterDriver
-from blockyard.node.interface.flags import Role
+from blockyard.node.interface.flags import Preallocation, Role
 from blockyard.node.interface.interposer import Interposer
 
 
@@ -45,6 +46,12 @@ class InterposingFilter(FilterDriver):
         else:
             await self.interposer.guest_write(offset, length, lambda child: child.zero(offset, length, flags))
         return True
+
+    async def truncate(self, size: int, preallocation: Preallocation, exact: bool) -> None:
+        """Raises OperationUnsupported while a job is behind the filter: its map of the node has a fixed size."""
+        if self.interposer is not None:
+            raise OperationUnsupported(self.file.node_name, self.name, "change its size while a job follows it")
+        await self.file.truncate(size, preallocation, exact)
 
     async def discard(self, offset: int, length: int) -> None:
         if self.interposer is None:

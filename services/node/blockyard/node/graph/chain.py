@@ -19,8 +19,8 @@ def above_filters(node: "Node") -> "Node":
     came in below a copy-before-write would overwrite what a backup still needs."""
     found = node
     while True:
-        above = (edge.parent for edge in found.parents if edge.name == "file" and edge.parent is not None)
-        filter_ = next((parent for parent in above if parent.implicit and parent.is_filter), None)
+        above = (edge.parent for edge in found.parents if edge.parent is not None)
+        filter_ = next((parent for parent in above if parent.implicit and parent.filtered is found), None)
         if filter_ is None:
             return found
         found = filter_
@@ -44,7 +44,7 @@ def overlay_above(node: "Node") -> "Node | None":
             continue
         if edge.name == "backing":
             return edge.parent
-        if edge.parent.is_filter and edge.name == "file":
+        if edge is edge.parent.primary and edge.parent.is_filter:
             pending.extend(edge.parent.parents)
     return None
 

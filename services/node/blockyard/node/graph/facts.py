@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 async def node_info(node: "Node") -> NodeInfo:
     """What the driver tells of itself; what it leaves to the file below is asked there."""
     info = await node.driver.info()
-    primary = node.children.get("file")
+    primary = node.primary
     if primary is None or (info.allocated_bytes >= 0 and not node.is_filter):
         return info
     below = await node_info(primary.node)

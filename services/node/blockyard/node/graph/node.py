@@ -133,6 +133,11 @@ class Node:
         return self.children.get("backing")
 
     @property
+    def primary(self) -> "Edge | None":
+        """The child that a filter passes to, or that holds a format's image (bdrv_primary_child)."""
+        return self.children.get(self.driver.primary)
+
+    @property
     def filtered(self) -> "Node | None":
         """The child whose data a filter passes on; None if this is no filter."""
-        return self.children["file"].node if self.is_filter else None
+        return self.children[self.driver.primary].node if self.is_filter else None

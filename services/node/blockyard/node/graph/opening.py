@@ -202,9 +202,8 @@ class Opener:
         for child, edge in edges:
             edge.parent = node
             node.children[child] = edge
-        primary = node.children.get("file")
-        if primary is not None:
-            node.path = primary.node.path
+        if node.primary is not None:
+            node.path = node.primary.node.path
         node.filename = self._environment.storage.display(node.path) if node.path else ""
         if isinstance(driver, FormatDriver) and (reference := driver.backing()) is not None:
             node.backing_filename, node.backing_format = reference.filename, reference.format

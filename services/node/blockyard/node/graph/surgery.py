@@ -102,9 +102,9 @@ async def insert_overlay(graph: "Graph", node: "Node", overlay: "Node") -> None:
 
 
 async def insert_filter(graph: "Graph", node: "Node", filter_node: "Node") -> None:
-    """Put an open filter, whose `file` is the node, under the node's other users."""
-    if not filter_node.is_filter or filter_node.children["file"].node is not node:
-        raise InvalidArgument("filter", f"a filter whose file is {node.name}", filter_node.driver.name)
+    """Put an open filter, which passes to the node, under the node's other users."""
+    if filter_node.filtered is not node:
+        raise InvalidArgument("filter", f"a filter that passes to {node.name}", filter_node.driver.name)
     check_movable(node, filter_node)
     async with drained(node):
         move_users(node, filter_node)
@@ -175,7 +175,7 @@ async def set_writable(graph: "Graph", node: "Node", writable: bool) -> None:
         node.read_only = not writable
         graph.changed(node)
         return
-    below = [node.children["file"].node] if "file" in node.children else []
+    below = [node.primary.node] if node.primary is not None else []
     for child in below:
         if len(child.parents) > 1:
             raise NodeInUse(child.name, "reopen", ", ".join(child.holders()))

@@ -106,12 +106,14 @@ class Driver(ABC):
     """Common to all. Construction is `await open(...)`; a driver object that exists is usable.
 
     Class attributes: `name` is QEMU's; `Options` a frozen dataclass whose fields are the driver's own options
-    (children are `children`, not fields); `needs` names the module of an optional library.
+    (children are `children`, not fields); `primary` the child that a filter passes to, or that holds a format's
+    image; `needs` names the module of an optional library.
     """
 
     name: ClassVar[str]
     Options: ClassVar[type[Any]]
     children: ClassVar[tuple[ChildSlot, ...]] = ()
+    primary: ClassVar[str] = "file"
     needs: ClassVar[str] = ""
 
     size: int
@@ -231,7 +233,11 @@ class FormatDriver(Driver):
 
 
 class FilterDriver(Driver):
-    """Passes everything to its one FILTERED child, named `file`; override what the filter changes."""
+    """Passes everything to its one FILTERED child; override what the filter changes.
+
+    The slot is called `file`, unless the class says otherwise in `children` and `primary`; the attribute that holds
+    the child is `file` in any case.
+    """
 
     children: ClassVar[tuple[ChildSlot, ...]] = (ChildSlot("file", Role.FILTERED),)
     file: Child
@@ -266,8 +272,16 @@ class FilterDriver(Driver):
     async def flush(self) -> None:
         await self.file.flush()
 
+    async def truncate(self, size: int, preallocation: Preallocation, exact: bool) -> None:
+        """See `Resizable.truncate`."""
+        await self.file.truncate(size, preallocation, exact)
+
     async def map(self, offset: int, length: int) -> Mapping:
-        return Mapping(MapKind.DATA, length, self.file, offset, True)
+        """Zeroes as far as the child knows them; all else is data, wherever the child has it."""
+        below = await self.file.map(offset, length)
+        if below.kind is MapKind.ZERO:
+            return Mapping(MapKind.ZERO, below.length)
+        return Mapping(MapKind.DATA, below.length, self.file, offset, True)
 
 
 # --- abilities: asked by isinstance, reported over RPC --------------------------------------------------
