@@ -2,6 +2,7 @@
 
 import dataclasses
 import types
+from collections.abc import Iterator
 from enum import Enum
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -19,7 +20,13 @@ CREATE_ARMS = {
     for field in node_pb2.CreateImageRequest.DESCRIPTOR.oneofs_by_name["format"].fields
     if field.name != "generic"
 }
-TYPES = {"int": "TYPE_INT64", "str": "TYPE_STRING", "bool": "TYPE_BOOL", "bytes": "TYPE_BYTES"}
+TYPES = {
+    int: ("TYPE_INT64", "TYPE_INT32"),
+    float: ("TYPE_DOUBLE",),
+    str: ("TYPE_STRING",),
+    bool: ("TYPE_BOOL",),
+    bytes: ("TYPE_BYTES",),
+}
 
 
 def arm_of(driver: str) -> Any:
@@ -31,9 +38,21 @@ def drivers() -> list[type[Driver]]:
 
 
 def wanted_type(hint: Any) -> Any:
+    """What a field holds: of an optional one the other half, of a list its element."""
     if get_origin(hint) in (Union, types.UnionType):
         return next(part for part in get_args(hint) if part is not type(None))
-    return hint
+    return get_args(hint)[0] if get_origin(hint) is tuple else hint
+
+
+def options_of(message: Any, options: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """(field of the message, its hint, its dataclass field) of all options, those of maps in lists included."""
+    hints = get_type_hints(options)
+    items = {item.name: item for item in dataclasses.fields(options)}
+    for field in message.fields:
+        if field.message_type is not REFERENCE and field.name in items:
+            yield field, hints[field.name], items[field.name]
+            if field.message_type is not None:
+                yield from options_of(field.message_type, wanted_type(hints[field.name]))
 
 
 def test_every_driver_has_a_message_and_every_message_a_driver():
@@ -43,30 +62,36 @@ def test_every_driver_has_a_message_and_every_message_a_driver():
 @pytest.mark.parametrize("driver", drivers(), ids=lambda driver: driver.name)
 def test_a_message_has_the_drivers_options_and_children_and_nothing_else(driver: type[Driver]):
     fields = arm_of(driver.name).fields
-    children = {field.name for field in fields if field.message_type is REFERENCE}
-    options = {field.name for field in fields if field.message_type is not REFERENCE}
-    assert children == {slot.name.replace("-", "_") for slot in driver.children}
+    children = {(field.name, field.is_repeated) for field in fields if field.message_type is REFERENCE}
+    assert children == {(slot.name.replace("-", "_"), slot.many) for slot in driver.children}
     assert not any("_" in slot.name for slot in driver.children), "slots are named as QEMU names them"
-    assert options == {item.name for item in dataclasses.fields(driver.Options)}
+    assert_same_names(arm_of(driver.name), driver.Options)
+
+
+def assert_same_names(message: Any, options: Any) -> None:
+    named = {field.name: field for field in message.fields if field.message_type is not REFERENCE}
+    assert set(named) == {item.name for item in dataclasses.fields(options)}
+    for name, hint in get_type_hints(options).items():
+        if named[name].message_type is not None:
+            assert_same_names(named[name].message_type, wanted_type(hint))
 
 
 @pytest.mark.parametrize("driver", drivers(), ids=lambda driver: driver.name)
 def test_an_options_type_is_its_fields_type(driver: type[Driver]):
-    hints = get_type_hints(driver.Options)
-    for field in arm_of(driver.name).fields:
-        if field.message_type is REFERENCE:
-            continue
-        wanted = wanted_type(hints[field.name])
-        if isinstance(wanted, type) and issubclass(wanted, Enum):
+    for field, hint, _ in options_of(arm_of(driver.name), driver.Options):
+        wanted = wanted_type(hint)
+        assert field.is_repeated == (get_origin(hint) is tuple), field.name
+        if dataclasses.is_dataclass(wanted):
+            assert field.message_type is not None, field.name
+        elif isinstance(wanted, type) and issubclass(wanted, Enum):
             assert field.enum_type is not None, field.name
         else:
-            assert field.type == getattr(field, TYPES[wanted.__name__]), field.name
+            assert field.type in {getattr(field, name) for name in TYPES[wanted]}, field.name
 
 
 @pytest.mark.parametrize("driver", drivers(), ids=lambda driver: driver.name)
 def test_what_is_left_out_can_be_told_from_what_is_false(driver: type[Driver]):
-    for item in dataclasses.fields(driver.Options):
-        field = arm_of(driver.name).fields_by_name[item.name]
+    for field, _, item in options_of(arm_of(driver.name), driver.Options):
         if item.default is True or item.default is None:
             assert field.has_presence, f"{driver.name}.{item.name} must be optional"
 
@@ -75,12 +100,11 @@ def test_an_enum_of_a_message_has_the_words_of_the_option():
     from blockyard.node.rpc.words import word_of
 
     for driver in drivers():
-        hints = get_type_hints(driver.Options)
-        for field in arm_of(driver.name).fields:
+        for field, hint, _ in options_of(arm_of(driver.name), driver.Options):
             if field.enum_type is None:
                 continue
             words = {word_of(field.enum_type, value.number, field.name) for value in field.enum_type.values} - {""}
-            assert words == {member.value for member in wanted_type(hints[field.name])}
+            assert words == {member.value for member in wanted_type(hint)}
 
 
 @pytest.mark.parametrize("name", sorted(CREATE_ARMS))

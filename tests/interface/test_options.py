@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from blockyard.base.errors import InvalidArgument, MissingOption, UnknownOption
+from blockyard.node.interface.describe import options_of
 from blockyard.node.interface.flags import Preallocation
 from blockyard.node.interface.options import options_from, required_names
 
@@ -54,3 +55,61 @@ def test_a_value_of_the_wrong_kind_is_named(wrong: dict[str, object]):
     with pytest.raises(InvalidArgument) as refusal:
         options_from("driver x", Options, {"filename": "a", **wrong})
     assert refusal.value.name == next(iter(wrong))
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    event: str
+    rate: float = 1.0
+    kinds: tuple[Preallocation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    rules: tuple[Rule, ...] = ()
+    names: tuple[str, ...] = ()
+
+
+def test_a_list_of_maps_becomes_a_tuple_of_options():
+    given = {"rules": [{"event": "a", "kinds": ["off", "full"]}, {"event": "b", "rate": 1}], "names": ["x"]}
+    kinds = (Preallocation.OFF, Preallocation.FULL)
+    assert options_from("driver x", Rules, given) == Rules((Rule("a", kinds=kinds), Rule("b", 1.0)), ("x",))
+
+
+def test_options_that_were_made_already_are_taken_as_they_are():
+    made = Rules((Rule("a"),))
+    assert options_from("driver x", Rules, {"rules": made.rules}) == made
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ({"rules": "a"}, "rules"),
+        ({"rules": ["a"]}, "rules.0"),
+        ({"rules": [{"event": "a"}, {"event": 1}]}, "rules.1.event"),
+        ({"rules": [{"event": "a", "kinds": ["half"]}]}, "rules.0.kinds.0"),
+        ({"names": [1]}, "names.0"),
+        ({"names": ["x"] * 1025}, "names"),
+    ],
+)
+def test_a_wrong_value_inside_a_list_is_named_by_its_place(given: dict[str, object], place: str):
+    with pytest.raises(InvalidArgument) as refusal:
+        options_from("driver x", Rules, given)
+    assert refusal.value.name == place
+
+
+def test_a_missing_and_an_unknown_option_inside_a_list_are_named_by_their_place():
+    with pytest.raises(MissingOption) as missing:
+        options_from("driver x", Rules, {"rules": [{"rate": 0.5}]})
+    assert missing.value.option == "rules.0.event"
+    with pytest.raises(UnknownOption) as unknown:
+        options_from("driver x", Rules, {"rules": [{"evnet": "a"}]})
+    assert unknown.value.option == "rules.0.evnet"
+
+
+def test_a_list_of_maps_is_described_with_what_the_maps_hold():
+    facts = {item.name: item for item in options_of(Rules)}
+    assert list(facts) == ["rules", "rules.N.event", "rules.N.rate", "rules.N.kinds", "names"]
+    assert facts["rules"].type == "list of map"
+    assert facts["rules.N.event"].required
+    assert facts["rules.N.kinds"].type == "list of off|metadata|falloc|full"

@@ -27,7 +27,7 @@ class NoNode(Enum):
 NO_NODE: Final = NoNode.NO_NODE
 """For `backing`: ignore what the image's header names."""
 
-Scalar = bool | int | str | bytes
+Scalar = bool | int | float | str | bytes
 Plain = Scalar | Sequence["Plain"] | Mapping[str, "Plain"]
 """What an option value may be in Python."""
 
@@ -164,6 +164,8 @@ def option_value(value: Plain) -> types.OptionValue:
         if not -(2**63) <= value < 2**63:
             raise InvalidArgument(name="option", expected="an integer of 64 bits", found=str(value))
         return types.OptionValue(int_value=value)
+    if isinstance(value, float):
+        return types.OptionValue(double_value=value)
     if isinstance(value, str):
         return types.OptionValue(string_value=value)
     if isinstance(value, bytes):
@@ -183,5 +185,5 @@ def plain_value(value: types.OptionValue) -> Plain:
         return [plain_value(item) for item in value.list_value.values]
     if kind == "map_value":
         return {name: plain_value(item) for name, item in value.map_value.values.items()}
-    found: bool | int | str | bytes = getattr(value, kind)
+    found: Scalar = getattr(value, kind)
     return found

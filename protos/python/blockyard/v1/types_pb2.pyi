@@ -528,20 +528,22 @@ class BlockDriverState(_message.Message):
     def __init__(self, node_name: _Optional[str] = ..., uid: _Optional[str] = ..., etag: _Optional[str] = ..., driver: _Optional[str] = ..., size_bytes: _Optional[int] = ..., read_only: _Optional[bool] = ..., auto_read_only: _Optional[bool] = ..., cache: _Optional[_Union[CacheOptions, _Mapping]] = ..., discard: _Optional[_Union[DiscardMode, str]] = ..., detect_zeroes: _Optional[_Union[DetectZeroes, str]] = ..., encrypted: _Optional[bool] = ..., scsi_generic: _Optional[bool] = ..., copy_on_read: _Optional[int] = ..., executor: _Optional[str] = ..., filename: _Optional[str] = ..., exact_filename: _Optional[str] = ..., full_open_options: _Optional[str] = ..., backing_file: _Optional[str] = ..., backing_format: _Optional[str] = ..., children: _Optional[_Iterable[_Union[BlockChild, _Mapping]]] = ..., holders: _Optional[_Iterable[_Union[Holder, _Mapping]]] = ..., in_flight: _Optional[int] = ..., serialising_in_flight: _Optional[int] = ..., tracked_requests: _Optional[_Iterable[_Union[TrackedRequest, _Mapping]]] = ..., throttle: _Optional[_Union[ThrottleState, _Mapping]] = ..., stats: _Optional[_Union[BlockAcctStats, _Mapping]] = ..., limits: _Optional[_Union[BlockLimits, _Mapping]] = ..., growable: _Optional[bool] = ..., zero_beyond_eof: _Optional[bool] = ..., attachments: _Optional[_Iterable[_Union[Attachment, _Mapping]]] = ..., dirty_bitmaps: _Optional[_Iterable[_Union[DirtyBitmap, _Mapping]]] = ..., op_blockers: _Optional[_Iterable[_Union[OpBlocker, _Mapping]]] = ..., jobs: _Optional[_Iterable[str]] = ..., explicit_options: _Optional[str] = ..., effective_options: _Optional[str] = ..., quiesce_counter: _Optional[int] = ..., implicit: _Optional[bool] = ..., active: _Optional[bool] = ..., write_generation: _Optional[int] = ..., flushed_generation: _Optional[int] = ..., write_highest_offset_bytes: _Optional[int] = ..., write_threshold_bytes: _Optional[int] = ..., cluster_size_bytes: _Optional[int] = ..., subcluster_size_bytes: _Optional[int] = ..., allocated_bytes: _Optional[int] = ..., dirty: _Optional[bool] = ..., corrupt: _Optional[bool] = ..., variable_length: _Optional[bool] = ..., has_zero_init: _Optional[bool] = ..., vm_state_offset_bytes: _Optional[int] = ..., format_specific: _Optional[_Mapping[str, OptionValue]] = ..., labels: _Optional[_Mapping[str, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., inherits_from: _Optional[str] = ...) -> None: ...
 
 class OptionValue(_message.Message):
-    __slots__ = ("int_value", "string_value", "bool_value", "bytes_value", "list_value", "map_value")
+    __slots__ = ("int_value", "string_value", "bool_value", "bytes_value", "list_value", "map_value", "double_value")
     INT_VALUE_FIELD_NUMBER: _ClassVar[int]
     STRING_VALUE_FIELD_NUMBER: _ClassVar[int]
     BOOL_VALUE_FIELD_NUMBER: _ClassVar[int]
     BYTES_VALUE_FIELD_NUMBER: _ClassVar[int]
     LIST_VALUE_FIELD_NUMBER: _ClassVar[int]
     MAP_VALUE_FIELD_NUMBER: _ClassVar[int]
+    DOUBLE_VALUE_FIELD_NUMBER: _ClassVar[int]
     int_value: int
     string_value: str
     bool_value: bool
     bytes_value: bytes
     list_value: OptionList
     map_value: OptionMap
-    def __init__(self, int_value: _Optional[int] = ..., string_value: _Optional[str] = ..., bool_value: _Optional[bool] = ..., bytes_value: _Optional[bytes] = ..., list_value: _Optional[_Union[OptionList, _Mapping]] = ..., map_value: _Optional[_Union[OptionMap, _Mapping]] = ...) -> None: ...
+    double_value: float
+    def __init__(self, int_value: _Optional[int] = ..., string_value: _Optional[str] = ..., bool_value: _Optional[bool] = ..., bytes_value: _Optional[bytes] = ..., list_value: _Optional[_Union[OptionList, _Mapping]] = ..., map_value: _Optional[_Union[OptionMap, _Mapping]] = ..., double_value: _Optional[float] = ...) -> None: ...
 
 class OptionList(_message.Message):
     __slots__ = ("values",)

@@ -9,9 +9,10 @@ import functools
 import inspect
 import textwrap
 import types
-from dataclasses import MISSING, Field, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from enum import Enum
-from typing import Any, Final, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Union, cast, get_args, get_origin, get_type_hints
 
 from blockyard.node.interface import driver as interface
 from blockyard.node.interface.driver import Driver, FilterDriver, ProtocolDriver
@@ -60,20 +61,35 @@ def summary_of(class_: type[Any]) -> str:
 @functools.cache
 def options_of(options: type[Any]) -> tuple[OptionFacts, ...]:
     """The fields of an options dataclass."""
+    return tuple(_described(options, ""))
+
+
+def _described(options: type[Any], place: str) -> Iterator[OptionFacts]:
+    """The fields, each followed by those of the maps it is a list of: `inject_error`, `inject_error.N.event` ..."""
     hints, meanings = get_type_hints(options), _meanings(options)
-    return tuple(_facts(item, hints[item.name], meanings.get(item.name, "")) for item in fields(options))
+    for item in fields(options):
+        hint = hints[item.name]
+        yield _facts(item, hint, f"{place}{item.name}", meanings.get(item.name, ""))
+        element = get_args(hint)[0] if get_origin(hint) is tuple else None
+        if is_dataclass(element):
+            yield from _described(cast(type[Any], element), f"{place}{item.name}.N.")
 
 
-def _facts(item: "Field[Any]", hint: Any, meaning: str) -> OptionFacts:
+def _facts(item: "Field[Any]", hint: Any, name: str, meaning: str) -> OptionFacts:
     required = item.default is MISSING and item.default_factory is MISSING
     default = item.default_factory() if item.default_factory is not MISSING else item.default
-    shown = "" if required or default is None else str(default.value if isinstance(default, Enum) else default)
-    return OptionFacts(item.name, _type_name(hint), shown, required, meaning)
+    nothing = required or default is None or default == ()
+    shown = "" if nothing else str(default.value if isinstance(default, Enum) else default)
+    return OptionFacts(name, _type_name(hint), shown, required, meaning)
 
 
 def _type_name(hint: Any) -> str:
     if get_origin(hint) in (Union, types.UnionType):
         return _type_name(next(part for part in get_args(hint) if part is not type(None)))
+    if get_origin(hint) is tuple:
+        return f"list of {_type_name(get_args(hint)[0])}"
+    if is_dataclass(hint):
+        return "map"
     if isinstance(hint, type) and issubclass(hint, Enum):
         return "|".join(str(member.value) for member in hint)
     return getattr(hint, "__name__", str(hint))

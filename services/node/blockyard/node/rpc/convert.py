@@ -121,11 +121,7 @@ def _exact_filename(node: Node) -> str:
 def _effective_options(node: Node) -> str:
     definition = node.definition
     options = driver_options(type(node.driver), definition.options)
-    values = {
-        item.name.replace("_", "-"): value.value if isinstance(value, Enum) else value
-        for item in dataclasses.fields(options)
-        if (value := getattr(options, item.name)) is not None
-    }
+    values = {name.replace("_", "-"): value for name, value in _plain(options).items()}
     common: dict[str, Any] = {
         "read-only": node.read_only,
         "auto-read-only": definition.auto_read_only,
@@ -137,6 +133,16 @@ def _effective_options(node: Node) -> str:
     children = {name: edge.node.name for name, edge in node.children.items()}
     whole = {"driver": definition.driver, "node-name": node.name, **common, **values, **children}
     return "json:" + json.dumps(whole, sort_keys=True, default=str)
+
+
+def _plain(value: Any) -> Any:
+    """Options as JSON has them; what is not set is left out."""
+    if dataclasses.is_dataclass(value):
+        found = {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
+        return {name: _plain(item) for name, item in found.items() if item is not None}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value.value if isinstance(value, Enum) else value
 
 
 def _inherits_from(node: Node) -> str:

@@ -177,6 +177,8 @@ def option_value(value: Any, depth: int = 0) -> types_pb2.OptionValue:
         if not -(2**63) <= value < 2**63:
             raise InvalidArgument("option", "an integer of 64 bits", str(value)[:64])
         return types_pb2.OptionValue(int_value=value)
+    if isinstance(value, float):
+        return types_pb2.OptionValue(double_value=value)
     if isinstance(value, bytes):
         return types_pb2.OptionValue(bytes_value=value)
     if isinstance(value, dict):
