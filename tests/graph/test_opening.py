@@ -299,7 +299,7 @@ async def test_closing_all_goes_from_the_top_down_whoever_is_there(ground: Graph
     disk = await ground.strict("disk", size=64 * KIB)
     cow = await ground.toycow(disk, size=64 * KIB)
     user = ground.use(cow)
-    ground.use(disk, "another")
+    ground.use(disk, "another", writable=False)
     await user.write(0, b"x")
     graph: Graph = ground.graph
     assert await graph.close_all() == []

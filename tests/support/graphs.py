@@ -14,6 +14,7 @@ from blockyard.node.graph.edge import Edge
 from blockyard.node.graph.environment import Environment
 from blockyard.node.graph.graph import Graph
 from blockyard.node.graph.node import Node
+from blockyard.node.graph.permissions import refresh
 from blockyard.node.graph.user import User
 from blockyard.node.interface.driver import Driver, DriverContext
 from blockyard.node.interface.flags import Role
@@ -88,6 +89,7 @@ class GraphGround:
         for key, edge in edges.items():
             edge.parent = node
             node.children[key] = edge
+        refresh(node)
         self.graph.nodes[name] = node
         return node
 

@@ -43,6 +43,7 @@ PRECONDITIONS: Final[dict[str, tuple[str, str, str]]] = {
     "RESOURCE_BUSY": ("BUSY", "{name}", "{owner}"),
     "FILE_BUSY": ("LOCKED", "{path}", "{lock}"),
     "OWNER_MISMATCH": ("OWNED", "{name}", "{owner}"),
+    "PERMISSION_CONFLICT": ("CONFLICT", "{node_name}", "{user} and {owner} exclude each other"),
     "NODE_READ_ONLY": ("READ_ONLY", "{node_name}", "opened read-only"),
     "JOB_VERB_NOT_ALLOWED": ("STATE", "{job_id}", "{state}"),
 }
@@ -52,6 +53,7 @@ RESOURCES: Final[dict[str, tuple[str, str]]] = {
     "NODE_NOT_FOUND": ("node", "{node_name}"),
     "NODE_EXISTS": ("node", "{node_name}"),
     "NODE_IN_USE": ("node", "{node_name}"),
+    "PERMISSION_CONFLICT": ("node", "{node_name}"),
     "RESOURCE_EXISTS": ("{kind}", "{name}"),
     "RESOURCE_NOT_FOUND": ("{kind}", "{name}"),
     "RESOURCE_BUSY": ("{kind}", "{name}"),

@@ -54,6 +54,20 @@ class NodeReadOnly(StateError):
 
 
 @dataclass(eq=False)
+class PermissionConflict(StateError):
+    """Two users of a node exclude each other."""
+
+    node_name: str
+    permission: str
+    user: str
+    owner: str
+    reason = "PERMISSION_CONFLICT"
+    code = Code.FAILED_PRECONDITION
+    template = "{user} needs {permission!r} on node {node_name!r}, which {owner} does not share"
+    advice = "End one of the two, or open one of them so that it needs less (read_only)."
+
+
+@dataclass(eq=False)
 class GraphCycle(StateError):
     """A change would make a node its own descendant."""
 

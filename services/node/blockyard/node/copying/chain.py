@@ -9,6 +9,7 @@ from blockyard.node.copying.common import ChainedSession
 from blockyard.node.copying.spec import FinishAction
 from blockyard.node.graph import requests, surgery
 from blockyard.node.graph.chain import below_filters, layers, overlay_above
+from blockyard.node.graph.user import POPULATOR
 from blockyard.node.interface.driver import BackingChangeable
 
 
@@ -30,7 +31,7 @@ class StreamSession(ChainedSession):
         self.freeze(*(chain[: chain.index(self.base)] if self.base is not None else chain))
         try:
             await self.open_for_writing(self.top)
-            self.take(self.source, "stream", writable=False)
+            self.take(self.source, "stream", writable=False, permissions=POPULATOR)
         except BaseException:
             await self.undo()
             raise

@@ -84,9 +84,8 @@ class CopyingSession(Session):
     def put_filter_in(self) -> None:
         """Everyone above the source but this session's own users goes through the filter. The caller drained it."""
         assert self.filter is not None
-        for edge in surgery.check_movable(self.source, self.filter, under_filters=True):
-            if edge not in self.users:
-                edge.move(self.filter)
+        edges = surgery.check_movable(self.source, self.filter, under_filters=True)
+        surgery.move_edges([edge for edge in edges if edge not in self.users], self.filter)
 
     async def take_filter_out(self) -> None:
         """Users see what is below the filter again; it is closed. The caller drained it, and nothing below it."""
@@ -101,8 +100,7 @@ class CopyingSession(Session):
         node.no_flush = True
         below = node.filtered
         assert below is not None
-        for edge in list(node.parents):
-            edge.move(below)
+        surgery.move_edges(list(node.parents), below)
         self.graph.changed(self.source)
         return node
 

@@ -10,6 +10,7 @@ from blockyard.node.core.dirty import DirtyBitmap
 from blockyard.node.graph import requests, surgery
 from blockyard.node.graph.chain import below_filters, descends, layers
 from blockyard.node.graph.drain import drained
+from blockyard.node.graph.user import WRITER
 
 if TYPE_CHECKING:
     from blockyard.node.graph.node import Node
@@ -87,6 +88,7 @@ class MirrorSession(ChainedSession):
             await requests.flush(self.target)
             if action is FinishAction.PIVOT:
                 self._check_alone_on_top()
+                self._share_target()
                 surgery.move_users(replaced or self.filter, self.target)
                 self._opened_for_writing = None
             self.stop_recording(below_filters(self.source))
@@ -95,6 +97,12 @@ class MirrorSession(ChainedSession):
         await self._let_go()
         self.graph.changed(self.source, self.target)
         await self.leave_behind(self.source)
+
+    def _share_target(self) -> None:
+        """Guests may write to it from now on: nothing is copied any more."""
+        for user in self.users:
+            if user.node is self.target and user.writable:
+                user.permit(WRITER)
 
     def _check_alone_on_top(self) -> None:
         """After the pivot of a commit guests write to the base: whoever still reads the top would see it change."""

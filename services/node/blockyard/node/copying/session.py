@@ -17,6 +17,8 @@ from blockyard.node.copying.spec import Failure, FinishAction, Order, SessionSpe
 from blockyard.node.copying.work import CHUNK, CopyWork
 from blockyard.node.core.dirty import DirtyBitmap
 from blockyard.node.graph.bitmaps import Bitmap
+from blockyard.node.graph.user import SOLE_WRITER
+from blockyard.node.interface.permissions import Permissions
 
 if TYPE_CHECKING:
     from blockyard.node.graph.graph import Graph
@@ -235,10 +237,14 @@ class Session:
 
     # --- common steps of the kinds -----------------------------------------------------------------------
 
-    def take(self, node: "Node", role: str, *, writable: bool) -> "User":
-        """Hold a node for the session; released at the end. Whoever only holds stays at that very node."""
+    def take(self, node: "Node", role: str, *, writable: bool, permissions: Permissions | None = None) -> "User":
+        """Hold a node for the session; released at the end. Whoever only holds stays at that very node.
+
+        A node that the session writes to is written by nobody else, unless `permissions` say so.
+        """
         kind = self.spec.owner.partition("/")[0]
-        user = self.graph.use(node.name, kind, self._user_name(role), writable=writable)
+        permissions = permissions or (SOLE_WRITER if writable else None)
+        user = self.graph.use(node.name, kind, self._user_name(role), writable=writable, permissions=permissions)
         user.stays = not writable
         self.users.append(user)
         return user

@@ -8,6 +8,7 @@ from blockyard.node.interface.child import Buffer, Child
 from blockyard.node.interface.driver import ChildSlot, DriverContext, FilterDriver
 from blockyard.node.interface.flags import Preallocation, Role
 from blockyard.node.interface.interposer import Interposer
+from blockyard.node.interface.permissions import NOTHING, Permissions, passed_on
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,10 @@ class InterposingFilter(FilterDriver):
     @classmethod
     async def open(cls, options: Any, context: DriverContext) -> Self:
         return cls(context.children["file"])
+
+    def child_permissions(self, child: str, role: Role, above: Permissions, *, writable: bool) -> Permissions:
+        """The copy session writes to the target by an edge of its own; this one only holds it."""
+        return NOTHING if role is Role.TARGET else passed_on(above)
 
     def write_now(self, offset: int, data: Buffer, flags: int) -> bool:
         if self.interposer is not None and not self.interposer.free_now(offset, len(data)):

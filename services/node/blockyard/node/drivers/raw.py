@@ -15,6 +15,7 @@ from blockyard.node.interface.driver import ChildSlot, DriverContext, FormatDriv
 from blockyard.node.interface.flags import Preallocation, Role
 from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.mapping import Allocation, MapKind, Mapping
+from blockyard.node.interface.permissions import NOTHING, Permissions, of_data, passed_on
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,15 @@ class RawDriver(FormatDriver):
 
     def straight(self) -> tuple[Child, int] | None:
         return None if self._fixed_size is not None else (self._child, self._offset)
+
+    @classmethod
+    def opening_permissions(cls, role: Role, *, writable: bool) -> Permissions:
+        """Opening touches nothing."""
+        return NOTHING
+
+    def child_permissions(self, child: str, role: Role, above: Permissions, *, writable: bool) -> Permissions:
+        """No metadata: without a window it passes on as a filter does (QEMU's raw_open sets such roles)."""
+        return of_data(above) if self._fixed_size is not None or self._offset else passed_on(above)
 
     def lookup(self, offset: int, length: int) -> Mapping:
         if self._fixed_size is not None and offset + length > self._fixed_size:

@@ -18,6 +18,7 @@ from blockyard.node.interface.driver import FormatDriver
 from blockyard.node.interface.flags import Preallocation, Role
 from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.mapping import Mapping
+from blockyard.node.interface.permissions import NOTHING
 
 if TYPE_CHECKING:
     from blockyard.node.graph.node import Node
@@ -29,7 +30,7 @@ span_starter: Final = tracing.active.get
 class Edge:
     """A named edge. `parent` is None for a user from outside (see `graph.user`)."""
 
-    __slots__ = ("frozen_reason", "name", "node", "parent", "role", "stays")
+    __slots__ = ("frozen_reason", "name", "node", "parent", "permissions", "role", "stays")
 
     def __init__(self, parent: "Node | None", name: str, role: Role, node: "Node") -> None:
         self.parent = parent
@@ -40,6 +41,8 @@ class Edge:
         """Why the graph may not change this edge now; empty if it may (the seed's backing_blocker)."""
         self.stays = False
         """It holds this very node, whatever takes the node's place for others."""
+        self.permissions = NOTHING
+        """What the parent does with the node, and what it lets others do (see `graph.permissions`)."""
         node.parents.append(self)
 
     @property

@@ -24,8 +24,10 @@ from blockyard.node.graph.environment import Environment
 from blockyard.node.graph.events import Hub
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.opening import Opener
-from blockyard.node.graph.user import User
+from blockyard.node.graph.permissions import refresh
+from blockyard.node.graph.user import RESIZER, User
 from blockyard.node.interface.flags import Preallocation
+from blockyard.node.interface.permissions import Permissions
 
 _FRAMES_PER_LAYER: Final = 8
 """A read that must load metadata goes down a chain by awaiting: this many frames of Python a layer."""
@@ -141,6 +143,7 @@ class Graph:
         finally:
             for edge in node.children.values():
                 edge.detach()
+            refresh(*children)
             for listener in self.on_closed:
                 listener(node)
             self._publish("removed", node)
@@ -149,17 +152,20 @@ class Graph:
 
     # --- users -----------------------------------------------------------------------------------------
 
-    def use(self, name: str, kind: str, user_name: str, *, writable: bool) -> User:
+    def use(
+        self, name: str, kind: str, user_name: str, *, writable: bool, permissions: Permissions | None = None
+    ) -> User:
         """A root edge to a node; a guest's goes to the filters that jobs put above it. Release it with `release`.
 
-        Raises NodeNotFound or NodeReadOnly.
+        `permissions`: by default those of a reader or writer that excludes nobody.
+        Raises NodeNotFound, NodeReadOnly or PermissionConflict.
         """
         node = self.get(name)
         if kind in _GUESTS:
             node = above_filters(node)
         if writable and node.read_only:
             raise NodeReadOnly(name)
-        user = User(kind, user_name, node, writable)
+        user = User(kind, user_name, node, writable, permissions)
         self.changed(node)
         return user
 
@@ -173,7 +179,7 @@ class Graph:
 
     async def resize(self, name: str, size: int, preallocation: Preallocation) -> Node:
         """Change a node's size. Raises OperationUnsupported, NodeReadOnly, NoSpace ..."""
-        user = self.use(name, "call", "resize", writable=True)
+        user = self.use(name, "call", "resize", writable=True, permissions=RESIZER)
         try:
             await user.truncate(size, preallocation, exact=True)
         finally:

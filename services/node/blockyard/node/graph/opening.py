@@ -27,6 +27,7 @@ from blockyard.node.drivers.catalogue import driver_class
 from blockyard.node.graph.definition import AUTO_PREFIX, NodeDefinition, check_name, driver_options
 from blockyard.node.graph.edge import Edge
 from blockyard.node.graph.node import Node
+from blockyard.node.graph.permissions import refresh
 from blockyard.node.interface.driver import BackingReference, ChildSlot, Driver, DriverContext, FormatDriver
 from blockyard.node.interface.flags import Role
 
@@ -124,12 +125,12 @@ class Opener:
             context = driver_context(self._graph, name, definition, children)
             driver = await class_.open(options, context)
         except BaseException:
-            for _, edge in edges:
-                edge.detach()
+            _detach([edge for _, edge in edges])
             raise
         node = await self._node(name, definition, driver, edges, implicit)
         # The driver sees its children as they are, also a backing file that is attached later.
         context.children = node.children
+        refresh(node)
         await self._follow_header(node, depth, chain)
         return node
 
@@ -157,10 +158,13 @@ class Opener:
                 reference = definition.children[child]
                 assert reference is not None
                 child_node = await self._resolve(reference, definition, slot, depth, chain)
-                edges.append((child, Edge(None, child, slot.role, child_node)))
+                edge = Edge(None, child, slot.role, child_node)
+                edges.append((child, edge))
+                # Before the driver may touch the child. What it says itself comes when it is open.
+                edge.permissions = class_.opening_permissions(slot.role, writable=not definition.read_only)
+                refresh(child_node)
         except BaseException:
-            for _, edge in edges:
-                edge.detach()
+            _detach([edge for _, edge in edges])
             raise
         return edges
 
@@ -233,6 +237,7 @@ class Opener:
             raise BackingLoop(image, reference.filename)
         below = await self._open_backing(node, reference, path, depth, chain)
         node.children["backing"] = Edge(node, "backing", Role.BACKING, below)
+        refresh(node)
 
     def _locate(self, node: Node, reference: BackingReference) -> str:
         if not node.path:
@@ -264,6 +269,7 @@ class Opener:
 def _detach(edges: list[Edge]) -> None:
     for edge in edges:
         edge.detach()
+    refresh(*(edge.node for edge in edges))
 
 
 def _inherit(child: NodeDefinition, parent: NodeDefinition, role: Role) -> NodeDefinition:

@@ -11,6 +11,7 @@ from blockyard.base.errors import GraphCycle, InvalidArgument, NodeInUse, Operat
 from blockyard.node.drivers.catalogue import driver_class
 from blockyard.node.graph import requests
 from blockyard.node.graph.chain import descends
+from blockyard.node.graph.changes import Changes
 from blockyard.node.graph.definition import driver_options
 from blockyard.node.graph.drain import drained
 from blockyard.node.graph.edge import Edge
@@ -56,9 +57,16 @@ def _frozen_from(edge: Edge) -> Edge | None:
 
 
 def move_users(node: "Node", target: "Node") -> None:
-    """Point everyone above `node` to `target`. The caller drained both."""
-    for edge in check_movable(node, target):
-        edge.move(target)
+    """Point everyone above `node` to `target`. The caller drained both. Raises NodeInUse or PermissionConflict."""
+    move_edges(check_movable(node, target), target)
+
+
+def move_edges(edges: "list[Edge]", target: "Node") -> None:
+    """Point edges to another node; all of them, or none if permissions there conflict. The caller drained."""
+    changes = Changes()
+    for edge in edges:
+        changes.move(edge, target)
+    changes.settle()
 
 
 async def replace_node(graph: "Graph", node: "Node", target: "Node") -> None:

@@ -4,18 +4,29 @@ It is a root edge that checks what a stranger may ask: ranges inside the node, w
 that comes from a client or guest enters the graph through one of these.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from blockyard.base.errors import NodeReadOnly, RangeOutside, ResourceNotFound
+from blockyard.base.errors import BlockError, NodeReadOnly, RangeOutside, ResourceNotFound
 from blockyard.base.ranges import ByteRange
 from blockyard.node.graph import requests, status
 from blockyard.node.graph.edge import Edge, span_starter
+from blockyard.node.graph.permissions import refresh
 from blockyard.node.graph.status import Extent
 from blockyard.node.interface.child import Buffer
 from blockyard.node.interface.flags import Preallocation, Role
+from blockyard.node.interface.permissions import ALL, CONSISTENT_READ, RESIZE, WRITE, WRITE_UNCHANGED, Permissions
 
 if TYPE_CHECKING:
     from blockyard.node.graph.node import Node
+
+READER: Final = Permissions(CONSISTENT_READ, ALL)
+"""What a guest, session or call that only reads takes; like QEMU's NBD server it excludes nobody."""
+WRITER: Final = Permissions(CONSISTENT_READ | WRITE, ALL)
+RESIZER: Final = Permissions(CONSISTENT_READ | WRITE | RESIZE, ALL)
+POPULATOR: Final = Permissions(CONSISTENT_READ | WRITE_UNCHANGED, ALL)
+"""A stream, which brings data up without changing what readers see."""
+SOLE_WRITER: Final = Permissions(CONSISTENT_READ | WRITE | RESIZE, ALL & ~(WRITE | RESIZE))
+"""A job's target: others may look, nobody else writes."""
 
 
 class User(Edge):
@@ -23,13 +34,34 @@ class User(Edge):
 
     __slots__ = ("held_since_ns", "kind", "writable")
 
-    def __init__(self, kind: str, name: str, node: "Node", writable: bool) -> None:
+    def __init__(
+        self, kind: str, name: str, node: "Node", writable: bool, permissions: Permissions | None = None
+    ) -> None:
+        """Raises NodeReadOnly, or PermissionConflict with whoever excludes it; then there is no edge."""
         if writable and node.read_only:
             raise NodeReadOnly(node.name)
         super().__init__(None, name, Role.FILE, node)
         self.kind = kind
         self.writable = writable
         self.held_since_ns = node.clock.wall_ns()
+        try:
+            self.permit(permissions or (WRITER if writable else READER))
+        except BlockError:
+            super().detach()
+            raise
+
+    def permit(self, permissions: Permissions) -> None:
+        """Ask for other permissions. Raises PermissionConflict; then it has what it had."""
+        before, self.permissions = self.permissions, permissions
+        try:
+            refresh(self.node)
+        except BlockError:
+            self.permissions = before
+            raise
+
+    def detach(self) -> None:
+        super().detach()
+        refresh(self.node)
 
     @property
     def holder(self) -> str:

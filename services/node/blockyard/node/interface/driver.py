@@ -20,7 +20,7 @@ from blockyard.node.interface.child import Buffer, Child
 from blockyard.node.interface.flags import DiscardMode, Preallocation, Role
 from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.mapping import Allocation, MapKind, Mapping
-from blockyard.node.interface.permissions import Permissions, by_role
+from blockyard.node.interface.permissions import NOTHING, Permissions, by_role
 from blockyard.node.interface.storage import Storage
 
 Result = TypeVar("Result")
@@ -151,6 +151,11 @@ class Driver(ABC):
 
     async def info(self) -> NodeInfo:
         return NodeInfo()
+
+    @classmethod
+    def opening_permissions(cls, role: Role, *, writable: bool) -> Permissions:
+        """What opening the driver needs of a child of a role, before the driver can say itself."""
+        return by_role(role, NOTHING, writable=writable) if role is Role.FILE else NOTHING
 
     def child_permissions(self, child: str, role: Role, above: Permissions, *, writable: bool) -> Permissions:
         """What the driver uses of a child and shares, when its parents together have `above` (bdrv_child_perm).

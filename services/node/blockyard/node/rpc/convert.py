@@ -16,10 +16,12 @@ from blockyard.node.graph.definition import driver_options
 from blockyard.node.graph.edge import Edge
 from blockyard.node.graph.facts import node_info
 from blockyard.node.graph.node import Node
+from blockyard.node.graph.permissions import blockers
 from blockyard.node.graph.tracking import TrackedRequest
 from blockyard.node.graph.user import User
 from blockyard.node.interface.driver import CheckReport, FormatDriver, NodeInfo, ProtocolDriver, Resizable
 from blockyard.node.interface.limits import Limits
+from blockyard.node.interface.permissions import names
 from blockyard.node.rpc.accounts import account_stats
 from blockyard.node.rpc.definitions import EXECUTOR, option_value
 from blockyard.node.rpc.words import number_of
@@ -75,7 +77,10 @@ def basic_state(node: Node, info: NodeInfo = _UNKNOWN) -> types_pb2.BlockDriverS
         growable=isinstance(node.driver, ProtocolDriver) and isinstance(node.driver, Resizable),
         zero_beyond_eof=True,
         dirty_bitmaps=[dirty_bitmap(node, item) for item in node.bitmaps.values() if item.name],
-        op_blockers=[_blocker(edge) for edge in node.parents if edge.frozen_reason],
+        op_blockers=[
+            types_pb2.OpBlocker(operation=item.operation, reason=item.reason, owner=item.owner)
+            for item in blockers(node)
+        ],
         jobs=sorted({edge.name for edge in node.parents if isinstance(edge, User) and edge.kind == "job"}),
         quiesce_counter=node.quiesced,
         implicit=node.implicit,
@@ -151,27 +156,33 @@ def _inherits_from(node: Node) -> str:
     return next((edge.parent.name for edge in node.parents if edge.parent is not None), "")
 
 
-def _blocker(edge: Edge) -> types_pb2.OpBlocker:
-    return types_pb2.OpBlocker(operation="replace", reason=edge.frozen_reason, owner=edge.holder)
-
-
 def child(edge: Edge) -> types_pb2.BlockChild:
     return types_pb2.BlockChild(
         name=edge.name,
         node_name=edge.node.name,
         role=number_of(types_pb2.ChildRole, edge.role.value),  # type: ignore[arg-type]
         frozen_reason=edge.frozen_reason,
+        permissions=_permissions(edge.permissions.used),
+        shared_permissions=_permissions(edge.permissions.shared),
     )
+
+
+def _permissions(bits: int) -> Any:
+    return [number_of(types_pb2.Permission, name) for name in names(bits)]
 
 
 def holder(edge: Edge) -> types_pb2.Holder:
     """Who keeps a node by this edge."""
     if isinstance(edge, User):
-        return types_pb2.Holder(kind=edge.kind, name=edge.name, hold_time=timestamp(edge.held_since_ns))
-    assert edge.parent is not None
-    return types_pb2.Holder(
-        kind="node", name=edge.parent.name, edge=edge.name, hold_time=timestamp(edge.parent.created_ns)
-    )
+        found = types_pb2.Holder(kind=edge.kind, name=edge.name, hold_time=timestamp(edge.held_since_ns))
+    else:
+        assert edge.parent is not None
+        found = types_pb2.Holder(
+            kind="node", name=edge.parent.name, edge=edge.name, hold_time=timestamp(edge.parent.created_ns)
+        )
+    found.permissions.extend(_permissions(edge.permissions.used))
+    found.shared_permissions.extend(_permissions(edge.permissions.shared))
+    return found
 
 
 def block_limits(limits: Limits) -> types_pb2.BlockLimits:

@@ -1,0 +1,130 @@
+"""Changes of edges that can be taken back: the one place where edges between open nodes come, go and move.
+
+Nothing here awaits or publishes. Whoever changes drains first, makes all changes, and settles: then permissions are
+right and the changes stand, or everything is as it was and the error says why.
+
+Invariants
+1. `undo` restores every edge, the order of every node's children, and every mode that was changed.
+2. Between the first change and `settle` (or `undo`) nothing awaits.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from blockyard.base.errors import BlockError
+from blockyard.node.graph.edge import Edge
+from blockyard.node.graph.permissions import refresh
+
+if TYPE_CHECKING:
+    from blockyard.node.graph.node import Node
+    from blockyard.node.interface.flags import Role
+
+
+class Link(NamedTuple):
+    """An edge as it was when it came or went."""
+
+    edge: Edge
+    node: "Node"
+
+
+class Changes:
+    """A list of changes, newest last. `added` and `removed` tell the edges; one that moved is in both."""
+
+    def __init__(self) -> None:
+        self.added: list[Link] = []
+        self.removed: list[Link] = []
+        self.touched: dict[str, Node] = {}
+        self._undo: list[Callable[[], None]] = []
+        self._frozen: list[Edge] = []
+
+    def attach(self, parent: "Node", name: str, role: "Role", node: "Node") -> Edge:
+        """A new edge from a parent to a child."""
+        restore = _restoring(parent)
+        edge = Edge(parent, name, role, node)
+        parent.children[name] = edge
+        self._note(restore, parent, node)
+        self._undo.append(lambda: _leave(edge))
+        self.added.append(Link(edge, node))
+        return edge
+
+    def detach(self, edge: Edge) -> None:
+        """Take an edge away from its parent node."""
+        parent, node = edge.parent, edge.node
+        assert parent is not None
+        restore = _restoring(parent)
+        del parent.children[edge.name]
+        _leave(edge)
+        self._note(restore, parent, node)
+        self._undo.append(lambda: node.parents.append(edge))
+        self.removed.append(Link(edge, node))
+
+    def move(self, edge: Edge, node: "Node") -> None:
+        """Point an edge to another node."""
+        before = edge.node
+        edge.move(node)
+        self._note(lambda: edge.move(before), before, node)
+        self.removed.append(Link(edge, before))
+        self.added.append(Link(edge, node))
+
+    def set_read_only(self, node: "Node", read_only: bool) -> None:
+        """Refuse writes to a node, or take them again."""
+        before = node.read_only
+        node.read_only = read_only
+
+        def restore() -> None:
+            node.read_only = before
+
+        self._note(restore, node)
+
+    def also(self, undo: Callable[[], None], *touched: "Node") -> None:
+        """A change that somebody else made, and how it is taken back."""
+        self._note(undo, *touched)
+
+    def settle(self) -> None:
+        """Let permissions follow. Raises PermissionConflict or NodeReadOnly; then everything is as it was."""
+        try:
+            refresh(*self.touched.values())
+        except BlockError:
+            self.undo()
+            raise
+
+    def freeze(self, reason: str) -> None:
+        """Nobody else may change these edges until `thaw`."""
+        for edge, node in self.added:
+            if edge.node is node and not edge.frozen_reason:
+                edge.frozen_reason = reason
+                self._frozen.append(edge)
+
+    def thaw(self) -> None:
+        """End a freeze."""
+        for edge in self._frozen:
+            edge.frozen_reason = ""
+        self._frozen = []
+
+    def undo(self) -> None:
+        """Take every change back, the newest first."""
+        self.thaw()
+        while self._undo:
+            self._undo.pop()()
+        refresh(*self.touched.values())
+        self.added, self.removed = [], []
+
+    def _note(self, undo: Callable[[], None], *touched: "Node") -> None:
+        self._undo.append(undo)
+        self.touched.update((node.uid, node) for node in touched)
+
+
+def _leave(edge: Edge) -> None:
+    """As `Edge.detach`, of an edge that may come back: permissions follow when all changes are made."""
+    edge.node.parents.remove(edge)
+
+
+def _restoring(parent: "Node") -> Callable[[], None]:
+    """Restores a node's children in place, for the driver looks at this very mapping."""
+    before = dict(parent.children)
+
+    def restore() -> None:
+        parent.children.clear()
+        parent.children.update(before)
+
+    return restore
