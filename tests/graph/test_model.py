@@ -8,6 +8,7 @@ import pytest
 
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.surgery import insert_overlay
+from blockyard.node.interface.flags import DetectZeroes
 from tests.support.graphs import GraphGround, content
 from tests.support.linear import Mix, Register, Storm
 
@@ -80,6 +81,16 @@ async def test_copy_on_write_with_cancelled_requests_and_snapshots(ground: Graph
     storm = Storm(user, Register(SIZE, bytes(SIZE)), seed, Mix(cancel=0.25))
     storm.between = node.driver.share  # type: ignore[attr-defined]
     await storm.run()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("mode", [DetectZeroes.ON, DetectZeroes.UNMAP])
+async def test_nodes_that_look_for_zeroes(ground: GraphGround, seed: int, mode: DetectZeroes):
+    disk = await ground.strict(size=61440, alignment=4096, zero_alignment=8192, seed=seed, detect_zeroes=mode)
+    await storm(ground, disk, seed, Mix(cancel=0.1, zeroes=0.5))
+    below = await ground.strict(alignment=512, seed=seed, detect_zeroes=mode)
+    node = await ground.toycow(below, size=SIZE, seed=seed, detect_zeroes=mode)
+    await storm(ground, node, seed, Mix(cancel=0.1, zeroes=0.5))
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -18,6 +18,7 @@ from blockyard.base.errors import (
 from blockyard.client.definitions import NO_NODE, file, memory, null, qcow2, raw
 from blockyard.rpc.status import from_rpc_error
 from blockyard.v1 import data_pb2 as data
+from blockyard.v1 import types_pb2
 from blockyard.v1.data_pb2_grpc import DataServiceStub
 from tests.support.eventually import eventually
 from tests.support.node_calls import NodeHouse, Raising
@@ -318,3 +319,18 @@ async def test_ranges_of_any_alignment_go_through_direct_io(house: NodeHouse):
     async with house.client.data.session("a") as session:
         await session.write(7, b"seven")
         assert await session.read(6, 7) == b"\0seven\0"
+
+
+# --- zeroes that are found -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["on", "unmap"])
+async def test_a_node_that_looks_for_zeroes_stores_none_and_says_so(house: NodeHouse, mode: str):
+    await house.client.images.create("z.qcow2", MIB, format="qcow2")
+    state = await house.client.nodes.open(qcow2(file("z.qcow2"), node_name="z", detect_zeroes=mode))
+    assert state.detect_zeroes == types_pb2.DetectZeroes.Value(f"DETECT_ZEROES_{mode.upper()}")
+    assert f'"detect-zeroes": "{mode}"' in state.full_open_options
+    await house.client.data.write("z", 0, bytes(256 * KIB))
+    async with house.client.data.session("z") as session:
+        await session.write(512 * KIB, bytes(64 * KIB))
+    assert not any([extent.data async for extent in house.client.data.block_status("z")])

@@ -132,7 +132,7 @@ async def test_opening_is_all_or_nothing(house: NodeHouse):
         (generic("memory", {"sise": 1}), UnknownOption),
         (memory(512, executor="other"), InvalidArgument),
         (memory(512, auto_read_only=True), NotImplementedYet),
-        (memory(512, detect_zeroes="on"), NotImplementedYet),
+        (memory(512, detect_zeroes="unmap", discard="ignore"), InvalidArgument),
         (memory(512, labels={str(number): "" for number in range(65)}), InvalidArgument),
         (drivers.NodeDefinition(memory=drivers.MemoryOptions(), discard=77), InvalidArgument),
         (null(512, latency_ns=-1), InvalidArgument),

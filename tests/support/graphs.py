@@ -17,7 +17,7 @@ from blockyard.node.graph.node import Node
 from blockyard.node.graph.permissions import refresh
 from blockyard.node.graph.user import User
 from blockyard.node.interface.driver import Driver, DriverContext
-from blockyard.node.interface.flags import Role
+from blockyard.node.interface.flags import DetectZeroes, Role
 from blockyard.node.storage import RootedStorage
 from tests.support.strict import StrictDriver, StrictOptions
 from tests.support.toycow import ToyCowDriver, ToyCowOptions
@@ -70,21 +70,31 @@ class GraphGround:
 
     # --- nodes of test drivers ---------------------------------------------------------------------------
 
-    async def strict(self, name: str = "", **options: Any) -> Node:
-        return await self.adopt(StrictDriver, StrictOptions(**options), {}, name)
+    async def strict(self, name: str = "", detect_zeroes: DetectZeroes = DetectZeroes.OFF, **options: Any) -> Node:
+        return await self.adopt(StrictDriver, StrictOptions(**options), {}, name, detect_zeroes=detect_zeroes)
 
-    async def toycow(self, file: Node, backing: Node | None = None, name: str = "", **options: Any) -> Node:
+    async def toycow(
+        self,
+        file: Node,
+        backing: Node | None = None,
+        name: str = "",
+        detect_zeroes: DetectZeroes = DetectZeroes.OFF,
+        **options: Any,
+    ) -> Node:
         children = {"file": file} | ({"backing": backing} if backing is not None else {})
-        return await self.adopt(ToyCowDriver, ToyCowOptions(**options), children, name)
+        made = ToyCowOptions(**options)
+        return await self.adopt(ToyCowDriver, made, children, name, detect_zeroes=detect_zeroes)
 
-    async def adopt(self, driver: type[Driver], options: Any, children: dict[str, Node], name: str = "") -> Node:
+    async def adopt(
+        self, driver: type[Driver], options: Any, children: dict[str, Node], name: str = "", **settings: Any
+    ) -> Node:
         """What `Graph.open` does, for a driver that is in no catalogue."""
         name = name or f"{driver.name}{next(self._numbers)}"
         slots = {slot.name: slot.role for slot in driver.children}
         edges = {key: Edge(None, key, slots[key], child) for key, child in children.items()}
         context = self._context(name, edges)
         opened = await driver.open(options, context)
-        definition = NodeDefinition(driver.name, name)
+        definition = NodeDefinition(driver.name, name, **settings)
         node = Node(name, definition, opened, self.clock, read_only=context.read_only)
         for key, edge in edges.items():
             edge.parent = node

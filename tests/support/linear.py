@@ -119,6 +119,8 @@ class Mix:
     cancel: float = 0.0
     """Share of the requests that are cancelled on their way."""
     compressed: float = 0.0
+    zeroes: float = 0.0
+    """Share of the writes that write zeroes."""
     unit: int = 1
     """Offsets and lengths are multiples of it."""
     largest: int = 20_000
@@ -193,11 +195,12 @@ class Storm:
     async def _write(self) -> None:
         offset, length = self._range()
         self.values = self.values % 230 + 1
+        value = 0 if self.numbers.random() < self.mix.zeroes else self.values
         flags = FUA if self.numbers.random() < 0.1 else 0
         if self.numbers.random() < self.mix.compressed:
             flags |= COMPRESSED
-        data = bytes([self.values]) * length
-        row = self.register.begin(offset, length, self.values)
+        data = bytes([value]) * length
+        row = self.register.begin(offset, length, value)
         try:
             if self.numbers.random() < 0.5 or not self.user.write_now(offset, data, flags):
                 await self.user.write(offset, data, flags)

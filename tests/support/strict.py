@@ -61,6 +61,8 @@ class StrictDriver(ProtocolDriver):
         self.failures: dict[str, int] = {}
         """How many of the next requests of a kind fail."""
         self.flushes = 0
+        self.zeroed: list[tuple[int, int]] = []
+        """Ranges that it was asked to zero."""
         self.is_closed = False
         self.inside = 0
         self.hold: asyncio.Event | None = None
@@ -116,6 +118,7 @@ class StrictDriver(ProtocolDriver):
         unit, end = self.options.zero_alignment, offset + length
         assert offset % unit == 0 and (end % unit == 0 or end == self.size), (offset, length)
         assert not self.options.max_zeroes or length <= self.options.max_zeroes
+        self.zeroed.append((offset, length))
         await self._pause()
         self._meet("zero")
         if not self.options.can_zero or self.numbers.random() < 0.2:

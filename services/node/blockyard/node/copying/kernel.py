@@ -101,7 +101,11 @@ class KernelPayload:
     async def put(self, child: "Edge", offset: int, position: int, length: int) -> None:
         if not self.refused and length >= KERNEL_MIN and not (child.node.quiesced or child.node.is_filter):
             target = below_filters(child.node)
-            if target.alignment == 1 and await self._copied(target, offset, position, length):
+            if (
+                target.alignment == 1
+                and target.zero_flags is None
+                and await self._copied(target, offset, position, length)
+            ):
                 return
         await BufferPayload(await self.view(position, length)).put(child, offset, 0, length)
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from blockyard.base.errors import InvalidArgument
 from blockyard.node.interface.driver import Driver
-from blockyard.node.interface.flags import DiscardMode
+from blockyard.node.interface.flags import DetectZeroes, DiscardMode
 from blockyard.node.interface.options import options_from
 
 NAME_PATTERN: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,127}")
@@ -34,11 +34,18 @@ class NodeDefinition:
     direct: bool = False
     no_flush: bool = False
     discard: DiscardMode = DiscardMode.UNMAP
-    detect_zeroes: str = "off"
+    detect_zeroes: DetectZeroes = DetectZeroes.OFF
     labels: Mapping[str, str] = field(default_factory=dict)
     executor: str = ""
     ephemeral: bool = False
     """Under a temporary overlay."""
+
+    def check(self) -> None:
+        """Raises InvalidArgument for common options that contradict each other."""
+        if self.detect_zeroes is DetectZeroes.UNMAP and self.discard is not DiscardMode.UNMAP:
+            raise InvalidArgument(
+                "detect_zeroes", "off or on, or else discard = unmap", "unmap with discard = ignore"
+            )
 
     def specification(self) -> str:
         """QEMU's `json:` form, which opens the same node again."""
@@ -60,6 +67,8 @@ class NodeDefinition:
             result["cache"] = cache
         if self.discard is not DiscardMode.UNMAP:
             result["discard"] = self.discard.value
+        if self.detect_zeroes is not DetectZeroes.OFF:
+            result["detect-zeroes"] = self.detect_zeroes.value
         result.update({name.replace("_", "-"): value for name, value in self.options.items()})
         for name, child in self.children.items():
             result[name] = child.as_dict() if isinstance(child, NodeDefinition) else child

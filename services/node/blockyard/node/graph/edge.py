@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from blockyard.base.ranges import align_up
 from blockyard.base.units import SECTOR
 from blockyard.node.graph import requests
-from blockyard.node.graph.reading import fill_zeroes
+from blockyard.node.graph.reading import fill_zeroes, map_own
 from blockyard.node.interface import tracing
 from blockyard.node.interface.child import Buffer
 from blockyard.node.interface.driver import FormatDriver
@@ -131,7 +131,7 @@ class Edge:
         await requests.truncate(await self.entered(), size, preallocation, exact)
 
     async def map(self, offset: int, length: int) -> Mapping:
-        return await requests.map_own(await self.entered(), offset, length)
+        return await map_own(await self.entered(), offset, length)
 
     async def _make_room(self, node: "Node", end: int) -> None:
         """Grow a format's node that is written past its end; protocol nodes, and raw with them, grow by writing."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from blockyard.base.errors import NodeReadOnly
 from blockyard.base.units import MIB
 from blockyard.node.core.accounting import READ, WRITE
-from blockyard.node.graph.reading import fill_zeroes, misaligned
+from blockyard.node.graph.reading import fill_zeroes, is_zero, misaligned
 from blockyard.node.interface.child import Buffer
 from blockyard.node.interface.flags import COMPRESSED, FUA
 from blockyard.node.interface.mapping import MapKind
@@ -29,10 +29,18 @@ DATA, ZERO, BACKING = MapKind.DATA, MapKind.ZERO, MapKind.BACKING
 def forms(node: "Node") -> "tuple[ReadNow, WriteNow]":
     """The inline forms for this kind of driver."""
     if node.straight is not None:
-        return _read_now_straight, _write_now_straight
-    if node.is_format:
-        return _read_now_format, _write_now_format
-    return _read_now_driver, _write_now_driver
+        read, write = _read_now_straight, _write_now_straight
+    elif node.is_format:
+        read, write = _read_now_format, _write_now_format
+    else:
+        read, write = _read_now_driver, _write_now_driver
+    if node.zero_flags is None:
+        return read, write
+
+    def write_now_detecting(node: "Node", offset: int, data: Buffer, flags: int) -> bool:
+        return not is_zero(data) and write(node, offset, data, flags)
+
+    return read, write_now_detecting
 
 
 def _read_now_driver(node: "Node", offset: int, into: memoryview) -> bool:

@@ -10,7 +10,7 @@ import asyncio
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from blockyard.base.clock import Clock
 from blockyard.node.core.accounting import Account
@@ -20,11 +20,13 @@ from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.tracking import Tracker
 from blockyard.node.interface.child import Buffer
 from blockyard.node.interface.driver import Driver, FilterDriver, FormatDriver, ProtocolDriver
-from blockyard.node.interface.flags import WRITE_UNCHANGED, DiscardMode
+from blockyard.node.interface.flags import MAY_UNMAP, WRITE_UNCHANGED, DetectZeroes, DiscardMode
 from blockyard.node.interface.mapping import Mapping
 
 if TYPE_CHECKING:
     from blockyard.node.graph.edge import Edge
+
+_ZERO_FLAGS: Final = {DetectZeroes.OFF: None, DetectZeroes.ON: 0, DetectZeroes.UNMAP: MAY_UNMAP}
 
 ReadNow = Callable[["Node", int, memoryview], bool]
 WriteNow = Callable[["Node", int, Buffer, int], bool]
@@ -76,7 +78,9 @@ class Node:
     straight: "tuple[Edge, int] | None" = field(init=False)
     """Of a format driver that is its child's bytes at a constant distance."""
     simple: bool = field(init=False)
-    """A protocol driver that takes any alignment."""
+    """A protocol driver that takes any alignment, and nothing looks at what is written."""
+    zero_flags: int | None = field(init=False)
+    """Of the write-zeroes request that a write of zeroes becomes; None if they are written as they come."""
     driver_read_now: Callable[[int, memoryview], bool] = field(init=False)
     """Of a protocol or filter driver."""
     driver_write_now: Callable[[int, Buffer, int], bool] = field(init=False)
@@ -97,7 +101,10 @@ class Node:
         self.is_format = isinstance(driver, FormatDriver)
         self.is_filter = isinstance(driver, FilterDriver)
         self.straight = None
-        self.simple = isinstance(driver, ProtocolDriver) and driver.limits.request_alignment == 1
+        self.zero_flags = _ZERO_FLAGS[self.definition.detect_zeroes]
+        self.simple = (
+            isinstance(driver, ProtocolDriver) and driver.limits.request_alignment == 1 and self.zero_flags is None
+        )
         if isinstance(driver, FormatDriver):
             self.lookup = driver.lookup
             # Children are edges here; drivers only know them as Child.
@@ -119,6 +126,12 @@ class Node:
         if self.recorders and not flags & WRITE_UNCHANGED:
             for bitmap in self.recorders:
                 bitmap.mark(offset, length)
+
+    def discarded(self, offset: int, length: int) -> None:
+        """As `wrote`, for a range that was dropped: no byte of it was written."""
+        self.write_generation += 1
+        for bitmap in self.recorders:
+            bitmap.mark(offset, length)
 
     def holders(self) -> list[str]:
         """Who keeps the node alive."""

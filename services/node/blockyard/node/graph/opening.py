@@ -116,6 +116,7 @@ class Opener:
     ) -> Node:
         if depth > max(_NESTING_MAX, self._environment.max_chain_depth):
             raise ChainTooDeep(definition.node_name or definition.driver, self._environment.max_chain_depth)
+        definition.check()
         name = self._name(definition)
         class_ = driver_class(definition.driver)
         options = driver_options(class_, definition.options)

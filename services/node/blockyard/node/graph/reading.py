@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Final
 
 from blockyard.base.ranges import ByteRange
 from blockyard.base.units import MIB
+from blockyard.node.core.accounting import BLOCK_STATUS
 from blockyard.node.graph import memory
+from blockyard.node.interface.child import Buffer
 from blockyard.node.interface.driver import FilterDriver, FormatDriver, ProtocolDriver
 from blockyard.node.interface.mapping import MapKind, Mapping
 
 if TYPE_CHECKING:
     from blockyard.node.graph.node import Node
 
-ZEROES: Final = memoryview(bytes(1 * MIB))
+_ZERO_BYTES: Final = bytes(1 * MIB)
+ZEROES: Final = memoryview(_ZERO_BYTES)
 """Zero filling is a memcpy from here (49 GB/s); a new bytes object per call would cost an allocation."""
 
 
@@ -25,17 +28,40 @@ def fill_zeroes(into: memoryview) -> None:
         part[:] = ZEROES[: len(part)]
 
 
-def is_zero(data: memoryview) -> bool:
-    """Whether a buffer holds zeroes only: a compare with a constant, 49 GB/s where numpy's `any` does 3.5."""
-    return all(
-        data[start : start + len(ZEROES)] == ZEROES[: min(len(ZEROES), len(data) - start)]
-        for start in range(0, len(data), len(ZEROES))
-    )
+def is_zero(data: Buffer) -> bool:
+    """Whether a buffer holds zeroes only.
+
+    `bytes.startswith` is one memcmp of any buffer: 0.1 us for 4 KiB, 10 us for 1 MiB. Two memoryviews are compared
+    element by element (1280 us for 1 MiB), and numpy's `any` reads at 3.5 GB/s.
+    """
+    if len(data) <= len(_ZERO_BYTES):
+        return _ZERO_BYTES.startswith(data)
+    step = len(_ZERO_BYTES)
+    return all(_ZERO_BYTES.startswith(data[start : start + step]) for start in range(0, len(data), step))
 
 
 def misaligned(node: "Node", offset: int, length: int) -> bool:
     """Whether the driver cannot take the range as it is."""
     return (offset | length) % node.alignment != 0
+
+
+async def map_own(node: "Node", offset: int, length: int) -> Mapping:
+    """The mapping of the node's own layer. A drain waits for it."""
+    driver = node.driver
+    if isinstance(driver, FormatDriver) and (mapping := driver.lookup(offset, length)) is not None:
+        return mapping
+    assert isinstance(driver, ProtocolDriver | FilterDriver | FormatDriver)
+    request = await node.tracker.begin(BLOCK_STATUS, 0, 0)
+    try:
+        return await driver.map(offset, length)
+    finally:
+        node.tracker.end(request)
+
+
+def transfer_step(node: "Node", length: int) -> int:
+    """How long a read or write the driver takes at most: whole units of its alignment."""
+    most = node.driver.limits.max_transfer
+    return max(most - most % node.alignment, node.alignment) if most else max(1, length)
 
 
 async def read_aligned(node: "Node", offset: int, into: memoryview) -> None:
@@ -54,7 +80,7 @@ async def read_mapped(node: "Node", offset: int, into: memoryview) -> None:
     driver = node.driver
     if not isinstance(driver, FormatDriver):
         assert isinstance(driver, ProtocolDriver | FilterDriver)
-        limit = driver.limits.max_transfer or len(into)
+        limit = transfer_step(node, len(into))
         for start in range(0, len(into), limit):
             await _read_driver(node, driver, offset + start, into[start : start + limit])
         return

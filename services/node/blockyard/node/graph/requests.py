@@ -12,21 +12,21 @@ Invariants
 3. An allocation is committed or abandoned exactly once.
 """
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from blockyard.base.errors import NodeReadOnly, OperationUnsupported, RangeOutside
-from blockyard.base.ranges import ByteRange, align_down, align_up
-from blockyard.node.core.accounting import BLOCK_STATUS, COPY, DISCARD, FLUSH, READ, TRUNCATE, WRITE, WRITE_ZEROES
-from blockyard.node.graph import writing
+from blockyard.base.ranges import align_down
+from blockyard.node.core.accounting import COPY, DISCARD, FLUSH, READ, TRUNCATE, WRITE, WRITE_ZEROES
+from blockyard.node.graph import writing, zeroing
 from blockyard.node.graph.admission import Admitted
-from blockyard.node.graph.reading import ZEROES, fill_zeroes, read_aligned
-from blockyard.node.graph.tracking import TrackedRequest
+from blockyard.node.graph.reading import fill_zeroes, read_aligned
 from blockyard.node.graph.writing import BufferPayload, Fetch, Payload
 from blockyard.node.interface import tracing
 from blockyard.node.interface.child import Buffer
-from blockyard.node.interface.driver import FilterDriver, FormatDriver, ProtocolDriver, Resizable
-from blockyard.node.interface.flags import FUA, NO_FALLBACK, WRITE_UNCHANGED, DiscardMode, Preallocation
-from blockyard.node.interface.mapping import MapKind, Mapping
+from blockyard.node.interface.driver import FormatDriver, Resizable
+from blockyard.node.interface.flags import FUA, MAY_UNMAP, WRITE_UNCHANGED, DiscardMode, Preallocation
+from blockyard.node.interface.mapping import MapKind
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -81,7 +81,10 @@ async def _write(node: "Node", offset: int, payload: Payload, flags: int) -> Non
     async with Admitted(node, WRITE, offset, length, unit) as request:
         try:
             _check_still_inside(node, offset, length)
-            await writing.write_aligned(node, request, offset, payload, flags)
+            if node.zero_flags is None:
+                await writing.write_aligned(node, request, offset, payload, flags)
+            else:
+                await zeroing.write_detecting(node, request, offset, payload, flags)
         finally:
             # After an error part of it may be in place: readers and copiers must look again.
             node.wrote(offset, length, flags)
@@ -109,7 +112,7 @@ async def populate_zeroes(node: "Node", offset: int, length: int) -> int:
     """As `populate`, of a range that the backing chain shows as zeroes: no byte is read, however long it is."""
     driver = node.driver
     assert isinstance(driver, FormatDriver)
-    unit = max(1, driver.limits.allocation_unit, driver.limits.zero_alignment, node.alignment)
+    unit = zeroing.unit_to_serialise(node)
     admitted = Admitted(node, COPY, offset, length, unit)
     async with admitted as request:
         position, end, admitted.length = offset, min(offset + length, driver.size), 0
@@ -117,7 +120,7 @@ async def populate_zeroes(node: "Node", offset: int, length: int) -> int:
             while position < end:
                 mapping = driver.lookup(position, end - position) or await driver.map(position, end - position)
                 if mapping.kind is MapKind.BACKING:
-                    await _zero_split(node, request, position, mapping.length, 0)
+                    await zeroing.make_zeroes(node, request, position, mapping.length, 0)
                     admitted.length += mapping.length
                 position += mapping.length
         finally:
@@ -163,59 +166,16 @@ async def _zero(node: "Node", offset: int, length: int, flags: int) -> None:
         raise NodeReadOnly(node.name)
     if not length:
         return
-    limits = node.driver.limits
-    unit = max(1, limits.zero_alignment, limits.allocation_unit, node.alignment)
-    async with Admitted(node, WRITE_ZEROES, offset, length, 0 if node.is_filter else unit) as request:
+    if node.discard is DiscardMode.IGNORE:
+        flags &= ~MAY_UNMAP
+    async with Admitted(node, WRITE_ZEROES, offset, length, zeroing.unit_to_serialise(node)) as request:
         try:
             _check_still_inside(node, offset, length)
-            await _zero_split(node, request, offset, length, flags)
+            await zeroing.make_zeroes(node, request, offset, length, flags)
         finally:
             node.wrote(offset, length, flags)
     if flags & FUA and node.is_format:
         await flush(node)
-
-
-async def _zero_split(node: "Node", request: TrackedRequest, offset: int, length: int, flags: int) -> None:
-    """Aligned middle by the driver, head and tail (and what the driver cannot do) by writing zero buffers."""
-    if node.is_filter:
-        await node.driver.zero(offset, length, flags)
-        return
-    limits = node.driver.limits
-    middle = _aligned_inside(node, offset, length, limits.zero_alignment)
-    whole = ByteRange(offset, length)
-    if flags & NO_FALLBACK and middle != whole:
-        raise OperationUnsupported(node.name, node.driver.name, "zero an unaligned range without writing")
-    step = align_down(limits.max_zeroes, limits.zero_alignment) or middle.length or 1
-    position = middle.offset
-    while position < middle.end:
-        piece = min(step, middle.end - position)
-        if not await node.driver.zero(position, piece, flags):
-            break
-        position += piece
-    if position < middle.end and flags & NO_FALLBACK:
-        raise OperationUnsupported(node.name, node.driver.name, "zero without writing")
-    if not middle.length:
-        await _write_zero_buffers(node, request, offset, length, flags)
-        return
-    await _write_zero_buffers(node, request, offset, middle.offset - offset, flags)
-    await _write_zero_buffers(node, request, position, whole.end - position, flags)
-
-
-def _aligned_inside(node: "Node", offset: int, length: int, alignment: int) -> ByteRange:
-    """The aligned part of a range; the end of the node counts as aligned."""
-    start = align_up(offset, alignment)
-    end = offset + length
-    if end != node.driver.size:
-        end = align_down(end, alignment)
-    return ByteRange(start, max(0, end - start))
-
-
-async def _write_zero_buffers(node: "Node", request: TrackedRequest, offset: int, length: int, flags: int) -> None:
-    position, end = offset, offset + length
-    while position < end:
-        part = ZEROES[: min(len(ZEROES), end - position)]
-        await writing.write_aligned(node, request, position, BufferPayload(part), flags & FUA)
-        position += len(part)
 
 
 async def discard(node: "Node", offset: int, length: int) -> None:
@@ -225,16 +185,17 @@ async def discard(node: "Node", offset: int, length: int) -> None:
     if not length or node.discard is DiscardMode.IGNORE:
         return
     limits = node.driver.limits
-    unit = max(1, limits.discard_alignment, limits.allocation_unit)
+    alignment = 1 if node.is_filter else math.lcm(limits.discard_alignment, node.alignment)
+    unit = max(alignment, limits.allocation_unit)
     async with Admitted(node, DISCARD, offset, length, 0 if node.is_filter else unit):
         try:
             _check_still_inside(node, offset, length)
-            middle = _aligned_inside(node, offset, length, 1 if node.is_filter else limits.discard_alignment)
-            step = align_down(limits.max_discard, limits.discard_alignment) or middle.length or 1
-            for start in range(middle.offset, middle.end, step):
+            middle = zeroing.aligned_inside(node, offset, length, alignment)
+            step = align_down(limits.max_discard, alignment) or (0 if limits.max_discard else middle.length)
+            for start in range(middle.offset, middle.end if step else 0, step or 1):
                 await node.driver.discard(start, min(step, middle.end - start))
         finally:
-            node.wrote(offset, length, 0)
+            node.discarded(offset, length)
 
 
 async def flush(node: "Node") -> bool:
@@ -276,19 +237,6 @@ async def truncate(node: "Node", size: int, preallocation: Preallocation, exact:
         for bitmap in node.bitmaps.values():
             bitmap.resize(driver.size)
         node.write_generation += 1
-    finally:
-        node.tracker.end(request)
-
-
-async def map_own(node: "Node", offset: int, length: int) -> Mapping:
-    """The mapping of the node's own layer. A drain waits for it."""
-    driver = node.driver
-    if isinstance(driver, FormatDriver) and (mapping := driver.lookup(offset, length)) is not None:
-        return mapping
-    assert isinstance(driver, ProtocolDriver | FilterDriver | FormatDriver)
-    request = await node.tracker.begin(BLOCK_STATUS, 0, 0)
-    try:
-        return await driver.map(offset, length)
     finally:
         node.tracker.end(request)
 

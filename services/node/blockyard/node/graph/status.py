@@ -7,8 +7,8 @@ terabyte is one extent. Must not read data.
 import asyncio
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from blockyard.node.graph import requests
 from blockyard.node.graph.chain import below_filters
+from blockyard.node.graph.reading import map_own
 from blockyard.node.interface.driver import FormatDriver
 from blockyard.node.interface.mapping import MapKind, Mapping
 
@@ -74,7 +74,7 @@ async def status_at(node: "Node", offset: int, length: int, base: "Node | None" 
         if layer.filtered is not None:
             layer = layer.filtered
             continue
-        mapping = await requests.map_own(layer, offset, length)
+        mapping = await map_own(layer, offset, length)
         length = mapping.length
         if mapping.kind is not MapKind.BACKING:
             return await _held(layer, asked, mapping, depth)

@@ -210,6 +210,7 @@ async def _swap_drivers(graph: "Graph", nodes: "list[Node]", writable: bool) -> 
 
 async def _reopen(graph: "Graph", node: "Node", writable: bool) -> None:
     definition = replace(node.definition, read_only=not writable)
+    definition.check()
     class_ = driver_class(definition.driver)
     context = driver_context(graph, node.name, definition, node.children)
     node.driver = await class_.open(driver_options(class_, definition.options), context)

@@ -7,13 +7,14 @@ A buffer is one; a range of another file that the kernel copies is another (`cop
 cluster-aligned data never enters our memory, and allocation and ordering are written once for both.
 """
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from blockyard.base.ranges import ByteRange, align_down, align_up
 from blockyard.base.units import MIB
 from blockyard.node.graph import memory
-from blockyard.node.graph.reading import is_zero, misaligned, read_around, read_mapped
+from blockyard.node.graph.reading import is_zero, misaligned, read_around, read_mapped, transfer_step
 from blockyard.node.graph.tracking import TrackedRequest
 from blockyard.node.interface.driver import FilterDriver, FormatDriver, ProtocolDriver
 from blockyard.node.interface.flags import COMPRESSED, WRITE_UNCHANGED
@@ -67,30 +68,46 @@ class BufferPayload:
 
 
 def unit_to_serialise(node: "Node", offset: int, length: int, flags: int) -> int:
-    """The alignment a write must serialise from the start; 0 if it may turn out to need none."""
-    unit = node.alignment if node.alignment > 1 and misaligned(node, offset, length) else 0
+    """The alignment a write must serialise from the start; 0 if it may turn out to need none.
+
+    A read-modify-write must have all it may come to need before it reads: while a request waits to widen its range
+    nobody waits for it, so what it read before would be old.
+    """
     driver = node.driver
-    if not isinstance(driver, FormatDriver) or not length:
-        return unit
+    if not length:
+        return 0
+    if node.alignment > 1 and misaligned(node, offset, length):
+        limits = driver.limits
+        zeroing = limits.zero_alignment if node.zero_flags is not None else 1
+        return math.lcm(node.alignment, zeroing, limits.allocation_unit or 1)
+    if not isinstance(driver, FormatDriver):
+        return 0
     mapping = driver.lookup(offset, length)
     in_place = (
         mapping is not None and mapping.kind is MapKind.DATA and mapping.writable and mapping.length == length
     )
-    return unit if in_place and not flags & COMPRESSED else max(1, unit, driver.limits.allocation_unit)
+    return 0 if in_place and not flags & COMPRESSED else max(1, driver.limits.allocation_unit)
 
 
 async def write_aligned(node: "Node", request: TrackedRequest, offset: int, payload: Payload, flags: int) -> None:
     """Write a range of any alignment; what the driver cannot take becomes a read-modify-write."""
-    if node.alignment == 1 or not misaligned(node, offset, payload.length):
-        await write_mapped(node, request, offset, payload, flags)
-        return
+    if node.alignment > 1 and misaligned(node, offset, payload.length):
+        offset, payload = await widened(node, offset, payload)
+    await write_mapped(node, request, offset, payload, flags)
+
+
+async def widened(node: "Node", offset: int, payload: Payload) -> tuple[int, Payload]:
+    """A misaligned write with what lies around it in the units of the driver's alignment."""
     wide = ByteRange(offset, payload.length).widened(node.alignment)
     bounce = memoryview(bytearray(wide.length))
     there = min(wide.length, align_up(max(0, node.driver.size - wide.offset), node.alignment))
     await read_mapped(node, wide.offset, bounce[:there])
     start = offset - wide.offset
     bounce[start : start + payload.length] = await payload.view(0, payload.length)
-    await write_mapped(node, request, wide.offset, BufferPayload(bounce), flags)
+    if node.is_filter:
+        # Below it the write is padded again as it must be; what nobody wrote must not make the node longer.
+        bounce = bounce[: max(node.driver.size, offset + payload.length) - wide.offset]
+    return wide.offset, BufferPayload(bounce)
 
 
 async def write_mapped(node: "Node", request: TrackedRequest, offset: int, payload: Payload, flags: int) -> None:
@@ -122,8 +139,8 @@ async def write_mapped(node: "Node", request: TrackedRequest, offset: int, paylo
 async def _write_driver(
     node: "Node", driver: ProtocolDriver | FilterDriver, offset: int, payload: Payload, flags: int
 ) -> None:
-    limit = driver.limits.max_transfer or payload.length
-    for position in range(0, payload.length, max(1, limit)):
+    limit = transfer_step(node, payload.length)
+    for position in range(0, payload.length, limit):
         length = min(limit, payload.length - position)
         data = await payload.view(position, length)
         if node.memory_alignment > 1 and not memory.is_aligned(data, node.memory_alignment):

@@ -34,6 +34,15 @@ class DiscardMode(StrEnum):
     UNMAP = "unmap"
 
 
+class DetectZeroes(StrEnum):
+    """Whether written zeroes become write-zeroes requests (QEMU's BlockdevDetectZeroesOptions)."""
+
+    OFF = "off"
+    ON = "on"
+    UNMAP = "unmap"
+    """They may be made by deallocating."""
+
+
 class Role(StrEnum):
     """What a child is to its parent (QEMU's BdrvChildRole, the common combinations)."""
 

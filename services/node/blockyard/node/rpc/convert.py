@@ -61,7 +61,7 @@ def basic_state(node: Node, info: NodeInfo = _UNKNOWN) -> types_pb2.BlockDriverS
         auto_read_only=definition.auto_read_only,
         cache=types_pb2.CacheOptions(direct=definition.direct, no_flush=node.no_flush),
         discard=number_of(types_pb2.DiscardMode, node.discard.value),  # type: ignore[arg-type]
-        detect_zeroes=number_of(types_pb2.DetectZeroes, definition.detect_zeroes),  # type: ignore[arg-type]
+        detect_zeroes=number_of(types_pb2.DetectZeroes, definition.detect_zeroes.value),  # type: ignore[arg-type]
         executor=EXECUTOR,
         filename=node.filename,
         exact_filename=_exact_filename(node),
@@ -133,7 +133,7 @@ def _effective_options(node: Node) -> str:
         "force-share": definition.force_share,
         "cache": {"direct": definition.direct, "no-flush": node.no_flush},
         "discard": node.discard.value,
-        "detect-zeroes": definition.detect_zeroes,
+        "detect-zeroes": definition.detect_zeroes.value,
     }
     children = {name: edge.node.name for name, edge in node.children.items()}
     whole = {"driver": definition.driver, "node-name": node.name, **common, **values, **children}

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from blockyard.base.errors import InvalidArgument, MissingOption, NotImplementedYet
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.images import ImageOrder
-from blockyard.node.interface.flags import DiscardMode
+from blockyard.node.interface.flags import DetectZeroes, DiscardMode
 from blockyard.node.rpc.words import word_of
 from blockyard.v1 import drivers_pb2, node_pb2, types_pb2
 
@@ -57,7 +57,9 @@ def definition_of(message: drivers_pb2.NodeDefinition, field: str = "definition"
         direct=message.cache.direct,
         no_flush=message.cache.no_flush,
         discard=DiscardMode(word_of(types_pb2.DiscardMode, message.discard, "discard") or DiscardMode.UNMAP),
-        detect_zeroes=word_of(types_pb2.DetectZeroes, message.detect_zeroes, "detect_zeroes") or "off",
+        detect_zeroes=DetectZeroes(
+            word_of(types_pb2.DetectZeroes, message.detect_zeroes, "detect_zeroes") or DetectZeroes.OFF
+        ),
         labels=_labels(message.labels),
         executor=message.executor,
         ephemeral=message.ephemeral,
@@ -78,8 +80,6 @@ def _refuse_unserved(message: drivers_pb2.NodeDefinition) -> None:
         raise NotImplementedYet("ephemeral", "put an overlay above the node yourself")
     if message.auto_read_only:
         raise NotImplementedYet("auto_read_only", "say read_only = true for a file that cannot be written")
-    if message.detect_zeroes not in (types_pb2.DETECT_ZEROES_UNSPECIFIED, types_pb2.DETECT_ZEROES_OFF):
-        raise NotImplementedYet("detect_zeroes", "written zeroes are stored as data")
 
 
 def _labels(labels: Mapping[str, str]) -> dict[str, str]:
