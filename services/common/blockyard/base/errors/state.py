@@ -68,6 +68,21 @@ class PermissionConflict(StateError):
 
 
 @dataclass(eq=False)
+class TransactionFailed(StateError):
+    """Actions of a transaction failed; nothing was changed."""
+
+    failed: int
+    actions: int
+    failures: str
+    reason = "TRANSACTION_FAILED"
+    code = Code.FAILED_PRECONDITION
+    template = "{failed} of {actions} actions failed, nothing was changed: {failures}"
+    advice = (
+        "Mend the actions that are named by their place, from 0; validate_only tells the same without changing."
+    )
+
+
+@dataclass(eq=False)
 class GraphCycle(StateError):
     """A change would make a node its own descendant."""
 

@@ -17,7 +17,7 @@ from blockyard.base.errors import (
 from blockyard.node.copying.session import Session
 from blockyard.node.copying.work import CopyWork, default_granularity
 from blockyard.node.core.dirty import MAX_BYTES, MAX_GRANULARITY, DirtyBitmap
-from blockyard.node.graph import surgery
+from blockyard.node.graph import moving, surgery
 from blockyard.node.graph.chain import below_filters
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.interface.driver import BackingReference, Resizable
@@ -84,8 +84,8 @@ class CopyingSession(Session):
     def put_filter_in(self) -> None:
         """Everyone above the source but this session's own users goes through the filter. The caller drained it."""
         assert self.filter is not None
-        edges = surgery.check_movable(self.source, self.filter, under_filters=True)
-        surgery.move_edges([edge for edge in edges if edge not in self.users], self.filter)
+        edges = moving.check_movable(self.source, self.filter, under_filters=True)
+        moving.move_edges([edge for edge in edges if edge not in self.users], self.filter)
 
     async def take_filter_out(self) -> None:
         """Users see what is below the filter again; it is closed. The caller drained it, and nothing below it."""
@@ -100,7 +100,7 @@ class CopyingSession(Session):
         node.no_flush = True
         below = node.filtered
         assert below is not None
-        surgery.move_edges(list(node.parents), below)
+        moving.move_edges(list(node.parents), below)
         self.graph.changed(self.source)
         return node
 

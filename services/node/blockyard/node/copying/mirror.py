@@ -7,7 +7,7 @@ from blockyard.node.copying.common import ChainedSession
 from blockyard.node.copying.interposers import WriteBoth
 from blockyard.node.copying.spec import CopyMode, FinishAction, SyncMode
 from blockyard.node.core.dirty import DirtyBitmap
-from blockyard.node.graph import requests, surgery
+from blockyard.node.graph import moving, requests
 from blockyard.node.graph.chain import below_filters, descends, layers
 from blockyard.node.graph.drain import drained
 from blockyard.node.graph.user import WRITER
@@ -39,7 +39,7 @@ class MirrorSession(ChainedSession):
                 raise InvalidArgument(
                     "target_node_name", "a node that does not depend on the source", self.target.name
                 )
-        surgery.check_movable(self.source, self.target, under_filters=True)
+        moving.check_movable(self.source, self.target, under_filters=True)
         bits = await self.new_bits()
         try:
             target = await self._take_target()
@@ -89,7 +89,7 @@ class MirrorSession(ChainedSession):
             if action is FinishAction.PIVOT:
                 self._check_alone_on_top()
                 self._share_target()
-                surgery.move_users(replaced or self.filter, self.target)
+                moving.move_users(replaced or self.filter, self.target)
                 self._opened_for_writing = None
             self.stop_recording(below_filters(self.source))
             filter_ = self.detach_filter()

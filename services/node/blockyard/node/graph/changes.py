@@ -28,14 +28,15 @@ class Link(NamedTuple):
 
 
 class Changes:
-    """A list of changes, newest last. `added` and `removed` tell the edges; one that moved is in both."""
+    """A list of changes, newest last."""
 
     def __init__(self) -> None:
-        self.added: list[Link] = []
-        self.removed: list[Link] = []
+        self._added: list[Link] = []
+        self._removed: list[Link] = []
         self.touched: dict[str, Node] = {}
-        self._undo: list[Callable[[], None]] = []
+        self._undo: list[Callable[[], object]] = []
         self._frozen: list[Edge] = []
+        self._created: set[Edge] = set()
 
     def attach(self, parent: "Node", name: str, role: "Role", node: "Node") -> Edge:
         """A new edge from a parent to a child."""
@@ -44,7 +45,8 @@ class Changes:
         parent.children[name] = edge
         self._note(restore, parent, node)
         self._undo.append(lambda: _leave(edge))
-        self.added.append(Link(edge, node))
+        self._created.add(edge)
+        self._added.append(Link(edge, node))
         return edge
 
     def detach(self, edge: Edge) -> None:
@@ -56,15 +58,15 @@ class Changes:
         _leave(edge)
         self._note(restore, parent, node)
         self._undo.append(lambda: node.parents.append(edge))
-        self.removed.append(Link(edge, node))
+        self._removed.append(Link(edge, node))
 
     def move(self, edge: Edge, node: "Node") -> None:
         """Point an edge to another node."""
         before = edge.node
         edge.move(node)
         self._note(lambda: edge.move(before), before, node)
-        self.removed.append(Link(edge, before))
-        self.added.append(Link(edge, node))
+        self._removed.append(Link(edge, before))
+        self._added.append(Link(edge, node))
 
     def set_read_only(self, node: "Node", read_only: bool) -> None:
         """Refuse writes to a node, or take them again."""
@@ -76,7 +78,7 @@ class Changes:
 
         self._note(restore, node)
 
-    def also(self, undo: Callable[[], None], *touched: "Node") -> None:
+    def also(self, undo: Callable[[], object], *touched: "Node") -> None:
         """A change that somebody else made, and how it is taken back."""
         self._note(undo, *touched)
 
@@ -90,8 +92,8 @@ class Changes:
 
     def freeze(self, reason: str) -> None:
         """Nobody else may change these edges until `thaw`."""
-        for edge, node in self.added:
-            if edge.node is node and not edge.frozen_reason:
+        for edge, _ in self.arrived():
+            if not edge.frozen_reason:
                 edge.frozen_reason = reason
                 self._frozen.append(edge)
 
@@ -101,17 +103,34 @@ class Changes:
             edge.frozen_reason = ""
         self._frozen = []
 
+    def arrived(self) -> list[Link]:
+        """Edges that are where they were not before."""
+        return [Link(edge, edge.node) for edge in _once(self._added) if edge in edge.node.parents]
+
+    def departed(self) -> list[Link]:
+        """Edges that were where they are not any more, with the node they were at."""
+        first = _once(self._removed)
+        return [Link(edge, node) for edge, node in first.items() if edge not in self._created]
+
     def undo(self) -> None:
         """Take every change back, the newest first."""
         self.thaw()
         while self._undo:
             self._undo.pop()()
         refresh(*self.touched.values())
-        self.added, self.removed = [], []
+        self._added, self._removed = [], []
 
-    def _note(self, undo: Callable[[], None], *touched: "Node") -> None:
+    def _note(self, undo: Callable[[], object], *touched: "Node") -> None:
         self._undo.append(undo)
         self.touched.update((node.uid, node) for node in touched)
+
+
+def _once(links: list[Link]) -> dict[Edge, "Node"]:
+    """Each edge with the node of its first link."""
+    found: dict[Edge, Node] = {}
+    for edge, node in links:
+        found.setdefault(edge, node)
+    return found
 
 
 def _leave(edge: Edge) -> None:

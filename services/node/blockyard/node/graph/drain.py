@@ -4,7 +4,7 @@ A drained node lets no request in through its edges; what is inside runs to its 
 own driver still reaches its children, so draining a node needs nothing of what is below it.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,23 @@ async def drained(*nodes: "Node") -> AsyncIterator[None]:
             stack.callback(end, node)
             await node.tracker.idle()
         yield
+
+
+def parents_first(nodes: "Iterable[Node]") -> "list[Node]":
+    """The nodes, each once, no child before a parent of it: the order in which they come to rest."""
+    wanted = {node.uid: node for node in nodes}
+    order: list[Node] = []
+    seen: set[str] = set()
+    pending = [(node, False) for node in wanted.values()]
+    while pending:
+        node, below_done = pending.pop()
+        if below_done:
+            order.append(node)
+        elif node.uid not in seen:
+            seen.add(node.uid)
+            pending.append((node, True))
+            pending += [(edge.node, False) for edge in node.children.values()]
+    return [node for node in reversed(order) if node.uid in wanted]
 
 
 def begin(node: "Node") -> None:

@@ -61,6 +61,8 @@ class Graph:
         """Names of nodes that are being opened."""
         self.hub: Hub[Node | NodeReport] = Hub(first_revision=environment.clock.wall_ns() // 1_000_000)
         self._numbers = count(1)
+        self._news: dict[str, Node] | None = None
+        """Changes that are not told yet, while a transaction applies its own."""
         self.on_closed: list[Callable[[Node], None]] = []
 
     # --- looking ---------------------------------------------------------------------------------------
@@ -188,8 +190,36 @@ class Graph:
 
     # --- telling ---------------------------------------------------------------------------------------
 
+    def hold_news(self) -> None:
+        """Tell nobody of changes until `take_news`: what is under way may be taken back. Nothing awaits between."""
+        assert self._news is None
+        self._news = {}
+
+    def take_news(self) -> list[Node]:
+        """The nodes that changed meanwhile; telling is up to the caller."""
+        assert self._news is not None
+        news, self._news = self._news, None
+        return list(news.values())
+
+    def announce(self, node: Node) -> None:
+        """Publish that a node is there."""
+        self._publish("added", node)
+
+    async def retire(self, node: Node) -> None:
+        """Close a node that was flushed and has left the graph, and publish that it is gone."""
+        try:
+            await node.driver.close()
+        except BlockError as problem:
+            self.report(node.name, "close-failed", {"error": str(problem)})
+        for listener in self.on_closed:
+            listener(node)
+        self._publish("removed", node)
+
     def changed(self, *nodes: Node) -> None:
         """Publish that clients can see something new about the nodes."""
+        if self._news is not None:
+            self._news.update((node.uid, node) for node in nodes)
+            return
         for node in nodes:
             if self.nodes.get(node.name) is node:
                 self._publish("modified", node)

@@ -83,8 +83,10 @@ def named_children(class_: type[Driver], definition: NodeDefinition) -> list[tup
 class Opener:
     """Opens one definition. `opened` lists the new nodes, children before parents."""
 
-    def __init__(self, graph: "Graph") -> None:
+    def __init__(self, graph: "Graph", beside: "Mapping[str, Node] | None" = None) -> None:
+        """`beside`: nodes that are not in the graph yet, and can be named nonetheless."""
         self._graph = graph
+        self._beside = beside or {}
         self._environment = graph.environment
         self.claimed: set[str] = set()
         self.opened: list[Node] = []
@@ -180,7 +182,7 @@ class Opener:
         if isinstance(reference, str):
             if reference == parent.node_name:
                 raise GraphCycle(reference, slot.name)
-            return self._graph.get(reference)
+            return self._beside.get(reference) or self._graph.get(reference)
         return await self._open(
             _inherit(reference, parent, slot.role), implicit=not reference.node_name, depth=depth + 1, chain=chain
         )

@@ -1,87 +1,35 @@
 """Changing edges between open nodes: overlays, filters, replacement, backing links, reopening.
 
 Each operation drains what it touches, checks everything, and then moves edges in one step without an await: a
-request sees the graph before or after, never between.
+request sees the graph before or after, never between. What can be part of a transaction is an action
+(`graph.actions`); the function here is the transaction of that one action.
 """
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from blockyard.base.errors import GraphCycle, InvalidArgument, NodeInUse, OperationUnsupported
+from blockyard.base.errors import GraphCycle, NodeInUse, OperationUnsupported
 from blockyard.node.drivers.catalogue import driver_class
-from blockyard.node.graph import requests
+from blockyard.node.graph import actions, requests
 from blockyard.node.graph.chain import descends
-from blockyard.node.graph.changes import Changes
 from blockyard.node.graph.definition import driver_options
 from blockyard.node.graph.drain import drained
 from blockyard.node.graph.edge import Edge
 from blockyard.node.graph.opening import driver_context
+from blockyard.node.graph.permissions import refresh
+from blockyard.node.graph.transaction import run
 from blockyard.node.interface.driver import BackingChangeable, BackingReference
 from blockyard.node.interface.flags import Role
+from blockyard.node.interface.permissions import together
 
 if TYPE_CHECKING:
     from blockyard.node.graph.graph import Graph
     from blockyard.node.graph.node import Node
 
 
-def _movable(node: "Node", target: "Node") -> list[Edge]:
-    """The edges to `node` that may point to `target`: all but those of target and what is below it."""
-    return [
-        edge
-        for edge in node.parents
-        if not edge.stays and (edge.parent is None or not descends(target, edge.parent))
-    ]
-
-
-def check_movable(node: "Node", target: "Node", *, under_filters: bool = False) -> list[Edge]:
-    """As `_movable`; raises NodeInUse for a frozen edge. A job's filter may come under another's."""
-    edges = _movable(node, target)
-    for edge in edges:
-        if under_filters and edge.role is Role.FILTERED:
-            continue
-        if (frozen := _frozen_from(edge)) is not None:
-            raise NodeInUse(node.name, "replace", f"{frozen.holder}: {frozen.frozen_reason}")
-    return edges
-
-
-def _frozen_from(edge: Edge) -> Edge | None:
-    """The edge, or one above it with nothing but filters between, that is frozen: it means what is below them."""
-    pending = [edge]
-    while pending:
-        edge = pending.pop()
-        if edge.frozen_reason:
-            return edge
-        if edge.parent is not None and edge.role is Role.FILTERED:
-            pending.extend(edge.parent.parents)
-    return None
-
-
-def move_users(node: "Node", target: "Node") -> None:
-    """Point everyone above `node` to `target`. The caller drained both. Raises NodeInUse or PermissionConflict."""
-    move_edges(check_movable(node, target), target)
-
-
-def move_edges(edges: "list[Edge]", target: "Node") -> None:
-    """Point edges to another node; all of them, or none if permissions there conflict. The caller drained."""
-    changes = Changes()
-    for edge in edges:
-        changes.move(edge, target)
-    changes.settle()
-
-
 async def replace_node(graph: "Graph", node: "Node", target: "Node") -> None:
     """Give all users of a node another one. Raises GraphCycle, NodeInUse, InvalidArgument for a smaller target."""
-    if node is target:
-        raise GraphCycle(node.name, target.name)
-    if target.driver.size < node.driver.size:
-        raise InvalidArgument(
-            "replacement_node_name", f"a node of at least {node.driver.size} bytes", str(target.driver.size)
-        )
-    check_movable(node, target)
-    async with drained(node):
-        await requests.flush(node)
-        move_users(node, target)
-    graph.changed(node, target)
+    await run(graph, [actions.ReplaceNode(node.name, target.name)])
 
 
 async def insert_overlay(graph: "Graph", node: "Node", overlay: "Node") -> None:
@@ -89,45 +37,18 @@ async def insert_overlay(graph: "Graph", node: "Node", overlay: "Node") -> None:
 
     Raises NodeInUse, OperationUnsupported, GraphCycle or InvalidArgument; then nothing changed.
     """
-    if "backing" not in {slot.name for slot in overlay.driver.children}:
-        raise OperationUnsupported(overlay.name, overlay.driver.name, "have a backing file")
-    if overlay.parents:
-        raise NodeInUse(overlay.name, "insert", ", ".join(overlay.holders()))
-    if "backing" in overlay.children:
-        raise NodeInUse(overlay.name, "insert", "its own backing child")
-    if descends(node, overlay):
-        raise GraphCycle(overlay.name, node.name)
-    if overlay.driver.size < node.driver.size:
-        raise InvalidArgument(
-            "overlay_node_name", f"an overlay of at least {node.driver.size} bytes", str(overlay.driver.size)
-        )
-    async with drained(node):
-        await requests.flush(node)
-        move_users(node, overlay)
-        overlay.children["backing"] = Edge(overlay, "backing", Role.BACKING, node)
-        node.read_only = True
-    graph.changed(node, overlay)
+    await run(graph, [actions.InsertOverlay(node.name, overlay.name)])
 
 
 async def insert_filter(graph: "Graph", node: "Node", filter_node: "Node") -> None:
-    """Put an open filter, which passes to the node, under the node's other users."""
-    if filter_node.filtered is not node:
-        raise InvalidArgument("filter", f"a filter that passes to {node.name}", filter_node.driver.name)
-    check_movable(node, filter_node)
-    async with drained(node):
-        move_users(node, filter_node)
-    graph.changed(node, filter_node)
+    """Put an open filter, whose child is the node, under the node's other users."""
+    await run(graph, [actions.PlaceFilter(node.name, filter_node.name)])
 
 
 async def remove_filter(graph: "Graph", filter_node: "Node") -> "Node":
     """Take a filter out from under its users; the node that took its place. The filter stays open without users."""
-    below = filter_node.filtered
-    if below is None:
-        raise InvalidArgument("node_name", "a filter", filter_node.driver.name)
-    async with drained(filter_node):
-        for edge in list(filter_node.parents):
-            edge.move(below)
-    graph.changed(filter_node, below)
+    below = actions.below_filter(filter_node)
+    await run(graph, [actions.LiftFilter(filter_node.name)])
     return below
 
 
@@ -151,6 +72,8 @@ async def set_backing(
     # The new edge holds the new backing node while the header is written.
     new = Edge(node, "backing", Role.BACKING, backing) if backing is not None else None
     try:
+        if new is not None:
+            _check_permissions(node, new)
         if header:
             assert isinstance(driver, BackingChangeable)
             await driver.change_backing(reference)
@@ -160,17 +83,27 @@ async def set_backing(
             node.children.pop("backing", None)
             if new is not None:
                 node.children["backing"] = new
+            refresh(node)
     except BaseException:
         if old is not None:
             old.frozen_reason = ""
         if new is not None:
             new.detach()
+            refresh(new.node)
         raise
     if old is not None:
         old.detach()
+        refresh(old.node)
     graph.changed(node)
     if old is not None:
         await graph.collect(old.node)
+
+
+def _check_permissions(node: "Node", backing: Edge) -> None:
+    """Give a backing edge what it will have, before anything is written. Raises PermissionConflict."""
+    above = together([edge.permissions for edge in node.parents])
+    backing.permissions = node.driver.child_permissions("backing", Role.BACKING, above, writable=not node.read_only)
+    refresh(backing.node)
 
 
 async def set_writable(graph: "Graph", node: "Node", writable: bool) -> None:
