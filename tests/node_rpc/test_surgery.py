@@ -269,7 +269,6 @@ async def test_a_stop_does_not_wait_for_leases(tmp_path, house: NodeHouse):
         "RemoveChild",
         "SetNodeActive",
         "SetExecutor",
-        "SetWriteThreshold",
         "RunTransaction",
     ],
 )

@@ -196,6 +196,11 @@ class FakeNodeService(node_pb2_grpc.NodeServiceServicer):
         node.state.size_bytes = request.size_bytes
         return node.state
 
+    async def SetWriteThreshold(self, request, context):  # noqa: N802
+        node = self.graph.node(request.node_name)
+        node.state.write_threshold_bytes = request.threshold_bytes
+        return node.state
+
     async def GetGraph(self, request, context):  # noqa: N802
         edge = node_pb2.GetGraphResponse.Edge
         edges = [

@@ -97,6 +97,11 @@ class Nodes:
         )
         return await self._service.unary("ResizeNode", request, BlockDriverState, timeout)
 
+    async def set_write_threshold(self, node_name: str, threshold_bytes: int) -> BlockDriverState:
+        """Have the event `write-threshold` raised once a write goes past an offset; 0 switches it off."""
+        request = node.SetWriteThresholdRequest(node_name=node_name, threshold_bytes=threshold_bytes)
+        return await self._service.unary("SetWriteThreshold", request, BlockDriverState)
+
     async def reopen(
         self, definitions: Sequence[NodeDefinition], *, validate_only: bool = False
     ) -> Sequence[BlockDriverState]:

@@ -202,6 +202,29 @@ async def resize(
         out.one(resized, node_facts)
 
 
+@app.command(name="write-threshold")
+async def write_threshold(node: str, offset: Size, /, *, options: Globals = DEFAULTS) -> None:
+    """Raise the event write-threshold once, when a write of a node goes past an offset.
+
+    For thin storage: set it on the file below an image, a little before the end of what the file may grow to.
+
+    Examples:
+      blockyard node write-threshold file 9G
+      blockyard node write-threshold file 0
+
+    Parameters
+    ----------
+    node
+        The node, often the file of an image.
+    offset
+        The offset; 0 switches it off.
+    """
+    from blockyard.cli.describe import node_facts
+
+    async with connected(options) as (client, out):
+        out.one(await client.nodes.set_write_threshold(node, offset), node_facts)
+
+
 @app.command
 async def close(
     node: str, /, *, allow_missing: bool = False, dry_run: bool = False, options: Globals = DEFAULTS

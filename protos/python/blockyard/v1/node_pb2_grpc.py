@@ -428,7 +428,8 @@ class NodeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetWriteThreshold(self, request, context):
-        """Raise an event when a write passes an offset.
+        """Raise the event `write-threshold` once, when a write goes past an offset: its details are QEMU's `node-name`,
+        `amount-exceeded` and `write-threshold`. Then the threshold is off; set it again. FULL state comes back.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -55,6 +55,8 @@ class Edge:
         self.node.parents.remove(self)
         self.node = node
         node.parents.append(self)
+        if self.parent is not None:
+            self.parent.refresh_limits()
 
     def detach(self) -> None:
         """Let go of the node. The edge must not be used afterwards."""

@@ -93,6 +93,7 @@ class Graph:
             return node
         for opened in opener.opened:
             self.nodes[opened.name] = opened
+            opened.on_changed = self.changed
         opener.leave_names()
         for opened in opener.opened:
             self._publish("added", opened)

@@ -9,7 +9,7 @@ Invariants
 import asyncio
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, cast
 
 from blockyard.base.clock import Clock
@@ -17,10 +17,12 @@ from blockyard.node.core.accounting import Account
 from blockyard.node.graph import inline
 from blockyard.node.graph.bitmaps import Bitmap
 from blockyard.node.graph.definition import NodeDefinition
+from blockyard.node.graph.threshold import WriteThreshold
 from blockyard.node.graph.tracking import Tracker
 from blockyard.node.interface.child import Buffer
 from blockyard.node.interface.driver import Driver, FilterDriver, FormatDriver, ProtocolDriver
 from blockyard.node.interface.flags import MAY_UNMAP, WRITE_UNCHANGED, DetectZeroes, DiscardMode
+from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.mapping import Mapping
 
 if TYPE_CHECKING:
@@ -30,6 +32,10 @@ _ZERO_FLAGS: Final = {DetectZeroes.OFF: None, DetectZeroes.ON: 0, DetectZeroes.U
 
 ReadNow = Callable[["Node", int, memoryview], bool]
 WriteNow = Callable[["Node", int, Buffer, int], bool]
+
+
+def _nobody(node: "Node") -> None:
+    """Before the graph publishes a node nobody wants to know of its changes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -57,17 +63,24 @@ class Node:
     parents: list["Edge"] = field(default_factory=list)
     bitmaps: dict[str, Bitmap] = field(default_factory=dict)
     recorders: tuple[Bitmap, ...] = ()
-    """The bitmaps that record writes now: what the request path walks."""
+    """The bitmaps that record writes now."""
+    threshold: WriteThreshold | None = None
+    on_changed: Callable[["Node"], None] = _nobody
+    """Who is told that clients can see something new about the node."""
     quiesced: int = 0
     undrained: asyncio.Future[None] | None = None
     write_generation: int = 0
     flushed_generation: int = 0
     write_highest: int = 0
     revision: int = 0
+    watched: bool = False
+    """Somebody wants to know of each write: recorders, or the threshold."""
     account: Account = field(init=False)
     tracker: Tracker = field(init=False)
     is_format: bool = field(init=False)
     is_filter: bool = field(init=False)
+    limits: Limits | None = field(init=False, default=None)
+    """The driver's, as they were when they were looked at last."""
     alignment: int = field(init=False)
     memory_alignment: int = field(init=False)
     inline_max: int = field(init=False)
@@ -102,30 +115,50 @@ class Node:
         self.is_filter = isinstance(driver, FilterDriver)
         self.straight = None
         self.zero_flags = _ZERO_FLAGS[self.definition.detect_zeroes]
-        self.simple = (
-            isinstance(driver, ProtocolDriver) and driver.limits.request_alignment == 1 and self.zero_flags is None
-        )
         if isinstance(driver, FormatDriver):
             self.lookup = driver.lookup
             # Children are edges here; drivers only know them as Child.
             self.straight = cast("tuple[Edge, int] | None", driver.straight())
         elif isinstance(driver, ProtocolDriver | FilterDriver):
             self.driver_read_now, self.driver_write_now = driver.read_now, driver.write_now
-        limits = driver.limits
+        self.read_now, self.write_now = inline.forms(self)
+        self.refresh_limits()
+
+    def refresh_limits(self) -> None:
+        """Take up the driver's limits, which may have changed with a child, and then the parents do, as in QEMU.
+
+        Everything that is derived from them for the hot path is set here and nowhere else.
+        """
+        limits = self.driver.limits
+        self.simple = (
+            isinstance(self.driver, ProtocolDriver) and limits.request_alignment == 1 and self.zero_flags is None
+        )
         self.alignment = limits.request_alignment
         self.memory_alignment = limits.min_mem_alignment
         longest = min(inline.INLINE_MAX, limits.max_transfer or inline.INLINE_MAX)
         self.inline_max = longest if limits.min_mem_alignment == 1 else -1
-        self.read_now, self.write_now = inline.forms(self)
+        if limits == self.limits:
+            return
+        self.limits = replace(limits)
+        self.on_changed(self)
+        for edge in self.parents:
+            if edge.parent is not None:
+                edge.parent.refresh_limits()
 
     def wrote(self, offset: int, length: int, flags: int) -> None:
         """A range was changed, or may have been: flushes, watermarks and recording bitmaps take note."""
         self.write_generation += 1
         if offset + length > self.write_highest:
             self.write_highest = offset + length
-        if self.recorders and not flags & WRITE_UNCHANGED:
+        if self.watched:
+            self._tell(offset, length, flags)
+
+    def _tell(self, offset: int, length: int, flags: int) -> None:
+        if not flags & WRITE_UNCHANGED:
             for bitmap in self.recorders:
                 bitmap.mark(offset, length)
+        if self.threshold is not None:
+            self.threshold.wrote(offset + length)
 
     def discarded(self, offset: int, length: int) -> None:
         """As `wrote`, for a range that was dropped: no byte of it was written."""
@@ -140,6 +173,12 @@ class Node:
     def record_bitmaps(self) -> None:
         """Bring `recorders` up to date after a bitmap came, went or changed."""
         self.recorders = tuple(item for item in self.bitmaps.values() if item.recording)
+        self.watched = bool(self.recorders or self.threshold)
+
+    def set_threshold(self, threshold: WriteThreshold | None) -> None:
+        """Look at writes for this threshold from now on; None for none."""
+        self.threshold = threshold
+        self.record_bitmaps()
 
     @property
     def backing(self) -> "Edge | None":

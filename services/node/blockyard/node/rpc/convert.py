@@ -88,6 +88,7 @@ def basic_state(node: Node, info: NodeInfo = _UNKNOWN) -> types_pb2.BlockDriverS
         write_generation=node.write_generation,
         flushed_generation=node.flushed_generation,
         write_highest_offset_bytes=node.write_highest,
+        write_threshold_bytes=node.threshold.offset if node.threshold else 0,
         cluster_size_bytes=info.cluster_size or node.driver.limits.allocation_unit,
         allocated_bytes=info.allocated_bytes,
         vm_state_offset_bytes=info.vm_state_offset,

@@ -6,6 +6,7 @@ from blockyard.base.errors import InvalidArgument, NodeInUse, NodeReadOnly, Oper
 from blockyard.node.graph import surgery
 from blockyard.node.graph.emptying import make_empty
 from blockyard.node.graph.leases import DEFAULT_SECONDS
+from blockyard.node.graph.threshold import set_write_threshold
 from blockyard.node.interface.driver import BackingReference, Resizable
 from blockyard.node.interface.flags import Preallocation
 from blockyard.node.rpc.calls import Calls, later
@@ -81,6 +82,13 @@ class SurgeryCalls(Calls):
         await surgery.set_backing(self._graph, node, below, reference, header=True)
         return await full_state(node)
 
+    async def SetWriteThreshold(  # noqa: N802
+        self, request: node_pb2.SetWriteThresholdRequest, context: Any
+    ) -> types_pb2.BlockDriverState:
+        node = self._graph.get(request.node_name)
+        set_write_threshold(self._graph, node, request.threshold_bytes)
+        return await full_state(node)
+
     async def MakeEmpty(self, request: node_pb2.MakeEmptyRequest, context: Any) -> node_pb2.MakeEmptyResponse:  # noqa: N802
         node = self._graph.get(request.node_name)
         await make_empty(self._graph, node)
@@ -103,7 +111,6 @@ class SurgeryCalls(Calls):
     RemoveChild = later("RemoveChild", "no driver takes a changing number of children")
     SetNodeActive = later("SetNodeActive", "nodes are not handed over between processes")
     SetExecutor = later("SetExecutor", "there is one executor")
-    SetWriteThreshold = later("SetWriteThreshold", "writes are not compared with a threshold")
     ListCatalogue = later("ListCatalogue", "nothing outlives the process")
     RestoreCatalogueEntry = later("RestoreCatalogueEntry", "nothing outlives the process")
     ForgetCatalogueEntry = later("ForgetCatalogueEntry", "nothing outlives the process")
