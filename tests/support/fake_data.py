@@ -30,12 +30,18 @@ class FakeData(data_pb2_grpc.DataServiceServicer):
         self.hold = 1
         """A session answers when so many requests are waiting (or none came for a turn), the last one first."""
         self.session_dies_after: int | None = None
+        self.copies_on_read = 0
+        """Reads that asked for it."""
 
     async def Read(self, request, context):  # noqa: N802
         node = self.graph.node(request.node_name)
         length = request.length_bytes or len(node.content) - request.offset_bytes
         node.check(request.offset_bytes, length)
         position, end = request.offset_bytes, request.offset_bytes + length
+        self.copies_on_read += request.copy_on_read
+        if request.prefetch:
+            yield data_pb2.ReadResponse(offset_bytes=position, zero_length_bytes=length)
+            return
         while position < end:
             piece = bytes(node.content[position : min(end, position + (request.chunk_bytes or 262144))])
             if request.sparse and not any(piece):

@@ -83,6 +83,7 @@ def node_facts(node: BlockDriverState) -> Facts:
     yield "jobs", ", ".join(node.jobs)
     yield "bitmaps", ", ".join(bitmap.name for bitmap in node.dirty_bitmaps)
     yield "in flight", str(node.in_flight or "")
+    yield "copy on read", str(node.copy_on_read or "")
     threshold = node.write_threshold_bytes
     yield "write threshold", size_fact(threshold) if threshold else ""
     yield "blocked", "; ".join(f"{blocker.operation}: {blocker.reason}" for blocker in node.op_blockers)

@@ -25,15 +25,20 @@ class Data:
         *,
         sparse: bool = True,
         chunk_bytes: int = CHUNK,
+        copy_on_read: bool = False,
         timeout: float | None = None,
     ) -> AsyncIterator[Piece]:
-        """A range as pieces in order; with `sparse`, zero ranges come without data."""
+        """A range as pieces in order; with `sparse`, zero ranges come without data.
+
+        `copy_on_read` stores in the node what its backing chain gives.
+        """
         request = data.ReadRequest(
             node_name=node_name,
             offset_bytes=offset,
             length_bytes=length,
             chunk_bytes=chunk_bytes,
             sparse=sparse,
+            copy_on_read=copy_on_read,
         )
         async for response in self._service.stream("Read", request, data.ReadResponse, timeout):
             if response.WhichOneof("content") == "zero_length_bytes":
@@ -41,13 +46,27 @@ class Data:
             else:
                 yield Piece(response.offset_bytes, len(response.data), response.data)
 
-    async def read(
+    async def prefetch(
         self, node_name: str, offset: int = 0, length: int = 0, *, timeout: float | None = None
+    ) -> int:
+        """Store in a node what its backing chain gives of a range; how many bytes were stored. None comes here."""
+        request = data.ReadRequest(node_name=node_name, offset_bytes=offset, length_bytes=length, prefetch=True)
+        replies = self._service.stream("Read", request, data.ReadResponse, timeout)
+        return sum([reply.zero_length_bytes async for reply in replies])
+
+    async def read(
+        self,
+        node_name: str,
+        offset: int = 0,
+        length: int = 0,
+        *,
+        copy_on_read: bool = False,
+        timeout: float | None = None,
     ) -> bytes:
-        """A range as bytes in memory."""
+        """A range as bytes in memory; `copy_on_read` stores in the node what its backing chain gives."""
         parts = [
             bytes(piece.length) if piece.data is None else piece.data
-            async for piece in self.pieces(node_name, offset, length, timeout=timeout)
+            async for piece in self.pieces(node_name, offset, length, copy_on_read=copy_on_read, timeout=timeout)
         ]
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -118,11 +137,24 @@ class Data:
         return not (await self._service.unary("Flush", request, data.FlushResponse, timeout)).skipped
 
     async def block_status(
-        self, node_name: str, offset: int = 0, length: int = 0, *, base_node_name: str = ""
+        self,
+        node_name: str,
+        offset: int = 0,
+        length: int = 0,
+        *,
+        base_node_name: str = "",
+        allocation_only: bool = False,
     ) -> AsyncIterator[data.BlockExtent]:
-        """Where data is, in order; with a base only what is allocated above it counts."""
+        """Where data is, in order; with a base only what is allocated above it counts.
+
+        `allocation_only`: what is allocated, and where; the files below are not asked for their holes.
+        """
         request = data.BlockStatusRequest(
-            node_name=node_name, offset_bytes=offset, length_bytes=length, base_node_name=base_node_name
+            node_name=node_name,
+            offset_bytes=offset,
+            length_bytes=length,
+            base_node_name=base_node_name,
+            allocation_only=allocation_only,
         )
         async for response in self._service.stream("BlockStatus", request, data.BlockStatusResponse):
             for extent in response.extents:

@@ -121,6 +121,12 @@ def qcow2(
     return with_common(NodeDefinition(qcow2=options), common)
 
 
+def copy_on_read(file: Child, *, bottom: str = "", **common: Unpack[Common]) -> NodeDefinition:
+    """Stores in the image below what is read through it from a backing chain, down to `bottom`."""
+    options = drivers.CopyOnReadOptions(file=reference(file), bottom=bottom)
+    return with_common(NodeDefinition(copy_on_read=options), common)
+
+
 def generic(
     driver: str,
     options: Mapping[str, Plain] | None = None,

@@ -50,6 +50,9 @@ class Wanted(NamedTuple):
     """Bytes of data that it takes of the credit."""
     fua: bool = False
     may_unmap: bool = False
+    copy_on_read: bool = False
+    compressed: bool = False
+    no_fallback: bool = False
 
 
 class IoSession:
@@ -106,29 +109,44 @@ class IoSession:
         """Requests that the server has and has not answered."""
         return len(self._waiting)
 
-    async def read(self, offset: int, length: int) -> bytes:
-        """Bytes of a range."""
+    async def read(self, offset: int, length: int, *, copy_on_read: bool = False) -> bytes:
+        """Bytes of a range; `copy_on_read` stores in the node what its backing chain gives of it."""
         limit = min(MAX_REQUEST, self._max_bytes)
+        first = Wanted(_READ, offset, length, b"", length, copy_on_read=copy_on_read)
         if length <= limit:
-            return await self._submit(Wanted(_READ, offset, length, b"", length))
+            return await self._submit(first)
         pieces = ByteRange(offset, length).pieces(limit)
-        wanted = (Wanted(_READ, piece.offset, piece.length, b"", piece.length) for piece in pieces)
+        wanted = (first._replace(offset=piece.offset, length=piece.length, cost=piece.length) for piece in pieces)
         return b"".join(await _all([self._submit(each) for each in wanted]))
 
-    async def write(self, offset: int, content: bytes, *, fua: bool = False) -> None:
+    async def prefetch(self, offset: int, length: int) -> None:
+        """Store in the node what its backing chain gives of a range."""
+        await self._submit(Wanted(data.IoRequest.OPERATION_PREFETCH, offset, length, b"", 0))
+
+    async def write(self, offset: int, content: bytes, *, fua: bool = False, compressed: bool = False) -> None:
         """Write bytes; a write of more than a MiB is several writes."""
         limit = min(MAX_REQUEST, self._max_bytes)
+        whole = Wanted(_WRITE, offset, 0, content, len(content), fua, compressed=compressed)
         if len(content) <= limit:
-            await self._submit(Wanted(_WRITE, offset, 0, content, len(content), fua))
+            await self._submit(whole)
             return
         view = memoryview(content)
         parts = ((offset + at, bytes(view[at : at + limit])) for at in range(0, len(view), limit))
-        await _all([self._submit(Wanted(_WRITE, at, 0, part, len(part), fua)) for at, part in parts])
+        wanted = (whole._replace(offset=at, content=part, cost=len(part)) for at, part in parts)
+        await _all([self._submit(each) for each in wanted])
 
-    async def write_zeroes(self, offset: int, length: int, *, may_unmap: bool = False, fua: bool = False) -> None:
-        """Make a range read as zeroes."""
+    async def write_zeroes(
+        self,
+        offset: int,
+        length: int,
+        *,
+        may_unmap: bool = False,
+        no_fallback: bool = False,
+        fua: bool = False,
+    ) -> None:
+        """Make a range read as zeroes; `no_fallback` fails rather than write zero buffers."""
         operation = data.IoRequest.OPERATION_WRITE_ZEROES
-        await self._submit(Wanted(operation, offset, length, b"", 0, fua, may_unmap))
+        await self._submit(Wanted(operation, offset, length, b"", 0, fua, may_unmap, no_fallback=no_fallback))
 
     async def discard(self, offset: int, length: int) -> None:
         """Tell that a range is not needed."""
@@ -174,7 +192,8 @@ class IoSession:
         batch, size = data.IoBatch(), 0
         add = batch.requests.add
         while self._outgoing and size < MAX_BATCH:
-            number, (operation, offset, length, content, _, fua, may_unmap) = self._outgoing.popleft()
+            number, (operation, offset, length, content, _, fua, may_unmap, *flags) = self._outgoing.popleft()
+            copy_on_read, compressed, no_fallback = flags
             size += len(content)
             # Made in place: appending a message would copy it.
             add(
@@ -185,6 +204,9 @@ class IoSession:
                 data=content,
                 fua=fua,
                 may_unmap=may_unmap,
+                copy_on_read=copy_on_read,
+                compressed=compressed,
+                no_fallback=no_fallback,
             )
         return batch
 

@@ -33,6 +33,7 @@ async def read(
     length: Size = 0,
     file: File = "-",
     hex: bool = False,
+    copy_on_read: bool = False,
     options: Globals = DEFAULTS,
 ) -> None:
     """Read a range of a node to standard output or a file. Zeroes become holes in a file.
@@ -54,6 +55,8 @@ async def read(
         Where to write; - is standard output.
     hex
         Print a hex dump.
+    copy_on_read
+        Store in the node what its backing files give.
     """
     from blockyard.cli import progress
     from blockyard.client import pieces
@@ -64,7 +67,7 @@ async def read(
         )
     async with connected(options) as (client, out):
         total = length or max(0, (await client.nodes.get(node, full=False)).size_bytes - offset)
-        source = client.data.pieces(node, offset, length)
+        source = client.data.pieces(node, offset, length, copy_on_read=copy_on_read)
         if hex:
             await _dump(source, out.text)
             return
@@ -74,6 +77,30 @@ async def read(
         else:
             await pieces.to_file(source, Path(file), offset, meter.add)
         meter.end()
+
+
+@app.command
+async def prefetch(node: str, /, *, offset: Size = 0, length: Size = 0, options: Globals = DEFAULTS) -> None:
+    """Store in a node what its backing files give of a range. No data is sent.
+
+    Examples:
+      blockyard io prefetch disk --length 1G
+
+    Parameters
+    ----------
+    node
+        The node; it must be writable.
+    offset
+        First byte.
+    length
+        How many bytes; to the end without it.
+    """
+    from blockyard.v1.data_pb2 import ReadResponse
+
+    async with connected(options) as (client, out):
+        copied = await client.data.prefetch(node, offset, length, timeout=options.timeout)
+        words = f"stored {units.size(copied)}" if copied else "nothing to store"
+        out.done(ReadResponse(offset_bytes=offset, zero_length_bytes=copied), "" if options.quiet else words)
 
 
 @app.command

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from blockyard.base.ranges import align_up
 from blockyard.base.units import SECTOR
-from blockyard.node.graph import requests
+from blockyard.node.graph import populating, requests
 from blockyard.node.graph.reading import fill_zeroes, map_own
 from blockyard.node.interface import tracing
 from blockyard.node.interface.child import Buffer
@@ -98,6 +98,15 @@ class Edge:
             into = into[:within]
         if within and (span_starter() is not None or not node.read_now(node, offset, into)):
             await requests.read(node, offset, into)
+
+    def populated_now(self, offset: int, length: int) -> bool:
+        node = self.node
+        while node.is_filter and not node.quiesced:
+            node = node.children[node.driver.primary].node
+        return not node.quiesced and populating.is_populated(node, offset, length)
+
+    async def populate(self, offset: int, length: int, bottom: str = "") -> int:
+        return await populating.populate(self, offset, length, bottom)
 
     def write_now(self, offset: int, data: Buffer, flags: int = 0) -> bool:
         node = self.node

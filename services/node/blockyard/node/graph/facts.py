@@ -8,6 +8,18 @@ if TYPE_CHECKING:
     from blockyard.node.graph.node import Node
 
 
+def copy_on_read_users(node: "Node") -> int:
+    """Copy-on-read filters above the node and other filters, and reads in flight that asked for it themselves."""
+    count, pending = node.populating, [node]
+    while pending:
+        for edge in pending.pop().parents:
+            above = edge.parent
+            if above is not None and above.is_filter and above.primary is edge:
+                count += above.driver.copies_on_read
+                pending.append(above)
+    return count
+
+
 async def node_info(node: "Node") -> NodeInfo:
     """What the driver tells of itself; what it leaves to the file below is asked there."""
     info = await node.driver.info()

@@ -22,6 +22,7 @@ from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.drain import drained
 from blockyard.node.graph.environment import Environment
 from blockyard.node.graph.events import Hub
+from blockyard.node.graph.freezing import let_go
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.opening import Opener
 from blockyard.node.graph.permissions import refresh
@@ -144,6 +145,7 @@ class Graph:
                 finally:
                     await node.driver.close()
         finally:
+            let_go(node)
             for edge in node.children.values():
                 edge.detach()
             refresh(*children)

@@ -65,6 +65,10 @@ class Node:
     recorders: tuple[Bitmap, ...] = ()
     """The bitmaps that record writes now."""
     threshold: WriteThreshold | None = None
+    holding: "tuple[Edge, ...]" = ()
+    """Links below that it froze (see `graph.freezing`)."""
+    populating: int = 0
+    """Copies on read in flight that were asked for by a flag or a filter."""
     on_changed: Callable[["Node"], None] = _nobody
     """Who is told that clients can see something new about the node."""
     quiesced: int = 0

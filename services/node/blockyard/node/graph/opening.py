@@ -26,6 +26,7 @@ from blockyard.base.errors import (
 from blockyard.node.drivers.catalogue import driver_class
 from blockyard.node.graph.definition import AUTO_PREFIX, NodeDefinition, check_name, driver_options
 from blockyard.node.graph.edge import Edge
+from blockyard.node.graph.freezing import hold_chain, let_go
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.permissions import refresh
 from blockyard.node.interface.driver import BackingReference, ChildSlot, Driver, DriverContext, FormatDriver
@@ -104,6 +105,7 @@ class Opener:
         async with AsyncExitStack() as closing:  # goes on when one has a problem
             for node in self.opened:
                 closing.callback(_detach, list(node.children.values()))
+                closing.callback(let_go, node)
                 closing.push_async_callback(node.driver.close)
             self.opened = []
             self.leave_names()
@@ -135,6 +137,7 @@ class Opener:
         context.children = node.children
         refresh(node)
         await self._follow_header(node, depth, chain)
+        hold_chain(node)
         return node
 
     def _name(self, definition: NodeDefinition) -> str:

@@ -21,7 +21,7 @@ from blockyard.node.core.accounting import COPY, DISCARD, FLUSH, READ, TRUNCATE,
 from blockyard.node.graph import writing, zeroing
 from blockyard.node.graph.admission import Admitted
 from blockyard.node.graph.reading import fill_zeroes, read_aligned
-from blockyard.node.graph.writing import BufferPayload, Fetch, Payload
+from blockyard.node.graph.writing import BufferPayload, Fetch, Payload, Wanted
 from blockyard.node.interface import tracing
 from blockyard.node.interface.child import Buffer
 from blockyard.node.interface.driver import FormatDriver, Resizable
@@ -92,17 +92,19 @@ async def _write(node: "Node", offset: int, payload: Payload, flags: int) -> Non
         await flush(node)
 
 
-async def populate(node: "Node", offset: int, length: int, fetch: Fetch | None = None) -> int:
+async def populate(
+    node: "Node", offset: int, length: int, fetch: Fetch | None = None, wanted: "Wanted | None" = None
+) -> int:
     """Copy what the backing chain holds of a range into the node; readers see no change (copy on read).
 
-    Atomic towards guests' writes of the range. `fetch` gives the backing chain's bytes, if not by plain reads.
-    Returns how many bytes were written.
+    Atomic towards guests' writes of the range. `fetch` gives the backing chain's bytes, if not by plain reads;
+    `wanted` tells of what lies below whether it is to be copied. Returns how many bytes were written.
     """
     unit = max(1, node.driver.limits.allocation_unit, node.alignment)
     admitted = Admitted(node, COPY, offset, length, unit)
     async with admitted as request:
         try:
-            admitted.length = await writing.populate(node, request, offset, length, fetch)
+            admitted.length = await writing.populate(node, request, offset, length, fetch, wanted)
         finally:
             node.wrote(offset, length, WRITE_UNCHANGED)
     return admitted.length

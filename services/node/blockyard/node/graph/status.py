@@ -45,9 +45,17 @@ class Extent(NamedTuple):
 
 
 async def block_status(
-    node: "Node", offset: int, length: int, base: "Node | None" = None, max_extents: int = 1000
+    node: "Node",
+    offset: int,
+    length: int,
+    base: "Node | None" = None,
+    max_extents: int = 1000,
+    allocation_only: bool = False,
 ) -> list[Extent]:
-    """At most `max_extents` merged extents from the start of the range; the caller goes on behind the last."""
+    """At most `max_extents` merged extents from the start of the range; the caller goes on behind the last.
+
+    `allocation_only`: files are not asked for their holes (QEMU's want_zero = false).
+    """
     extents: list[Extent] = []
     end = offset + length
     # What a driver knows piece by piece it may answer without ever waiting; the loop has others to serve.
@@ -56,7 +64,7 @@ async def block_status(
             break
         if step % STEPS_AT_ONCE == STEPS_AT_ONCE - 1:
             await asyncio.sleep(0)
-        extent = await status_at(node, offset, end - offset, base)
+        extent = await status_at(node, offset, end - offset, base, allocation_only)
         if extents and extents[-1].continues(extent):
             extents[-1] = extents[-1]._replace(length=extents[-1].length + extent.length)
         elif len(extents) == max_extents:
@@ -67,7 +75,9 @@ async def block_status(
     return extents
 
 
-async def status_at(node: "Node", offset: int, length: int, base: "Node | None" = None) -> Extent:
+async def status_at(
+    node: "Node", offset: int, length: int, base: "Node | None" = None, allocation_only: bool = False
+) -> Extent:
     """The first extent of a range that lies inside the node; never empty."""
     depth, layer, asked = 0, node, offset
     while layer is not base:
@@ -77,7 +87,7 @@ async def status_at(node: "Node", offset: int, length: int, base: "Node | None" 
         mapping = await map_own(layer, offset, length)
         length = mapping.length
         if mapping.kind is not MapKind.BACKING:
-            return await _held(layer, asked, mapping, depth)
+            return await _held(layer, asked, mapping, depth, allocation_only)
         backing = layer.backing
         if backing is None:
             break
@@ -92,14 +102,15 @@ async def status_at(node: "Node", offset: int, length: int, base: "Node | None" 
     return Extent(asked, length, False, layer is not base, False, False, depth, layer.name, -1)
 
 
-async def _held(layer: "Node", offset: int, mapping: Mapping, depth: int) -> Extent:
+async def _held(layer: "Node", offset: int, mapping: Mapping, depth: int, allocation_only: bool) -> Extent:
     compressed = mapping.kind is MapKind.ENCODED
     if mapping.kind is MapKind.ZERO:
         return Extent(offset, mapping.length, True, True, False, False, depth, layer.name, -1)
     host_offset = -1 if compressed else mapping.offset
     length, zero = mapping.length, False
     driver = layer.driver
-    if isinstance(driver, FormatDriver) and driver.transparent and mapping.child is not None:
+    asks = isinstance(driver, FormatDriver) and driver.transparent and not allocation_only
+    if asks and mapping.child is not None:
         below = await mapping.child.map(mapping.offset, mapping.length)
         length, zero = below.length, below.kind is MapKind.ZERO
     return Extent(offset, length, True, zero, not zero, compressed, depth, layer.name, host_offset)

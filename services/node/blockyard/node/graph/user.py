@@ -87,6 +87,14 @@ class User(Edge):
         self.check(offset, len(into))
         await super().read(offset, into)
 
+    async def populate(self, offset: int, length: int, bottom: str = "") -> int:
+        """Copy on read for a client. Raises NodeReadOnly or PermissionConflict if the layer may not be written."""
+        self.check(offset, length)
+        used, shared = self.permissions
+        if not used & WRITE_UNCHANGED:
+            self.permit(Permissions(used | WRITE_UNCHANGED, shared))
+        return await super().populate(offset, length, bottom)
+
     def write_now(self, offset: int, data: Buffer, flags: int = 0) -> bool:
         node = self.node
         if offset < 0 or offset + len(data) > node.driver.size:
@@ -126,11 +134,16 @@ class User(Edge):
         await super().truncate(size, preallocation, exact)
 
     async def block_status(
-        self, offset: int, length: int, max_extents: int = 1000, base: "Node | None" = None
+        self,
+        offset: int,
+        length: int,
+        max_extents: int = 1000,
+        base: "Node | None" = None,
+        allocation_only: bool = False,
     ) -> list[Extent]:
         """Extents from the start of the range; see `graph.status`."""
         self.check(offset, length)
-        return await status.block_status(self.node, offset, length, base, max_extents)
+        return await status.block_status(self.node, offset, length, base, max_extents, allocation_only)
 
     def bitmaps(self) -> list[str]:
         """Names of the node's bitmaps."""

@@ -49,6 +49,10 @@ Fetch = Callable[[int, int], Awaitable[Payload]]
 """Gives a payload for (a prefix of) a range: at least one byte of it."""
 
 
+Wanted = Callable[[int, int], Awaitable[tuple[bool, int]]]
+"""Whether the begin of a range, and how much of it, is to be copied up from the chain below."""
+
+
 class BufferPayload:
     """Bytes in memory."""
 
@@ -204,7 +208,12 @@ async def _write_with_surroundings(
 
 
 async def populate(
-    node: "Node", request: TrackedRequest, offset: int, length: int, fetch: "Fetch | None" = None
+    node: "Node",
+    request: TrackedRequest,
+    offset: int,
+    length: int,
+    fetch: "Fetch | None" = None,
+    wanted: "Wanted | None" = None,
 ) -> int:
     """Write what only the backing chain holds of a range into the node; bytes written."""
     driver = node.driver
@@ -214,6 +223,16 @@ async def populate(
     while position < end:
         step = end - position if fetch else min(end - position, POPULATE_STEP)
         mapping = driver.lookup(position, step) or await driver.map(position, step)
+        if mapping.kind is MapKind.BACKING and wanted is not None:
+            is_wanted, known = await wanted(position, mapping.length)
+            if not is_wanted:
+                position += known
+                continue
+            # Whole units, for the rest of one would be read and stored with it in any case.
+            unit = max(1, driver.limits.allocation_unit, node.alignment)
+            start = max(offset, align_down(position, unit))
+            rest = min(end, align_up(position + known, unit)) - start
+            mapping, position = mapping._replace(length=rest), start
         if mapping.kind is MapKind.BACKING and fetch is not None:
             payload = await fetch(position, mapping.length)
             await write_mapped(node, request, position, payload, WRITE_UNCHANGED)

@@ -48,6 +48,17 @@ class Child(Protocol):
 
     async def read(self, offset: int, into: memoryview) -> None: ...
 
+    def populated_now(self, offset: int, length: int) -> bool:
+        """Whether it is known now that a read of the range needs nothing from a backing chain."""
+        ...
+
+    async def populate(self, offset: int, length: int, bottom: str = "") -> int:
+        """Copy on read: store in the layer below what only its backing chain gives of a range; bytes stored.
+
+        `bottom` names the lowest layer that is copied from; empty is the whole chain.
+        """
+        ...
+
     def write_now(self, offset: int, data: Buffer, flags: int = 0) -> bool: ...
 
     async def write(self, offset: int, data: Buffer, flags: int = 0) -> None: ...

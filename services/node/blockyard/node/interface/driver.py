@@ -114,6 +114,11 @@ class Driver(ABC):
     Options: ClassVar[type[Any]]
     children: ClassVar[tuple[ChildSlot, ...]] = ()
     primary: ClassVar[str] = "file"
+    copies_on_read: ClassVar[bool] = False
+    """A filter that stores in the layer below what is read through it."""
+    bottom: str = ""
+    """Name of the lowest node of the chain below that a filter reads for itself: the links down to it are frozen
+    while it is open."""
     needs: ClassVar[str] = ""
 
     size: int

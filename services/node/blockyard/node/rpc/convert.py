@@ -14,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from blockyard.node.graph.bitmaps import Bitmap
 from blockyard.node.graph.definition import driver_options
 from blockyard.node.graph.edge import Edge
-from blockyard.node.graph.facts import node_info
+from blockyard.node.graph.facts import copy_on_read_users, node_info
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.permissions import blockers
 from blockyard.node.graph.tracking import TrackedRequest
@@ -62,6 +62,7 @@ def basic_state(node: Node, info: NodeInfo = _UNKNOWN) -> types_pb2.BlockDriverS
         cache=types_pb2.CacheOptions(direct=definition.direct, no_flush=node.no_flush),
         discard=number_of(types_pb2.DiscardMode, node.discard.value),  # type: ignore[arg-type]
         detect_zeroes=number_of(types_pb2.DetectZeroes, definition.detect_zeroes.value),  # type: ignore[arg-type]
+        copy_on_read=copy_on_read_users(node),
         executor=EXECUTOR,
         filename=node.filename,
         exact_filename=_exact_filename(node),

@@ -41,8 +41,14 @@ class DataServicer(DataServiceServicer):
         chunk = _within("chunk_bytes", request.chunk_bytes or CHUNK, MIN_CHUNK, MAX_CHUNK)
         with borrowed(self._graph, request.node_name, "Read", writable=False) as user:
             offset, length = request.offset_bytes, _length(user, request)
+            if request.prefetch:
+                copied = await user.populate(offset, length)
+                yield data.ReadResponse(offset_bytes=offset, zero_length_bytes=copied)
+                return
             buffer, count = memoryview(bytearray(min(chunk, length))), 0
-            async for start, end, zero in _stretches(user, offset, length, request.sparse):
+            # Zeroes of a backing chain are stored too, so nothing is passed over then.
+            sparse = request.sparse and not request.copy_on_read
+            async for start, end, zero in _stretches(user, offset, length, sparse):
                 if zero:
                     yield data.ReadResponse(offset_bytes=start, zero_length_bytes=end - start)
                     continue
@@ -50,6 +56,8 @@ class DataServicer(DataServiceServicer):
                     spare_after(count)
                     count += 1
                     part = buffer if end - position >= len(buffer) else buffer[: end - position]
+                    if request.copy_on_read:
+                        await user.populate(position, len(part))
                     if not user.read_now(position, part):
                         await user.read(position, part)
                     yield _piece(position, bytes(part), request.sparse)
@@ -98,7 +106,7 @@ class DataServicer(DataServiceServicer):
             offset, length = request.offset_bytes, _length(user, request)
             end, size = offset + length, user.size
             while offset < end:
-                extents = await user.block_status(offset, end - offset, count, base)
+                extents = await user.block_status(offset, end - offset, count, base, request.allocation_only)
                 yield data.BlockStatusResponse(extents=map(_extent, extents), size_bytes=size)
                 offset = extents[-1].offset + extents[-1].length
             if not length:

@@ -26,7 +26,7 @@ from blockyard.base.errors import BlockError, InternalError, InvalidArgument, Li
 from blockyard.base.units import MIB
 from blockyard.node.graph.graph import Graph
 from blockyard.node.graph.user import User
-from blockyard.node.interface.flags import FUA, MAY_UNMAP
+from blockyard.node.interface.flags import COMPRESSED, FUA, MAY_UNMAP, NO_FALLBACK
 from blockyard.node.rpc.traced import spare_after
 from blockyard.rpc.interceptors import ClientGone
 from blockyard.v1.data_pb2 import (
@@ -147,7 +147,7 @@ class Session:
         if self._bytes < 0:
             raise LimitReached("bytes in flight in this session", self._granted_bytes)
         try:
-            if operation == READ and 0 < length <= MAX_REQUEST:
+            if operation == READ and 0 < length <= MAX_REQUEST and not request.copy_on_read:
                 if length > len(self._scratch):
                     self._scratch = memoryview(bytearray(length))
                 part = self._scratch if length == len(self._scratch) else self._scratch[:length]
@@ -157,7 +157,7 @@ class Session:
             elif (
                 operation == WRITE
                 and length <= MAX_REQUEST
-                and self._user.write_now(request.offset_bytes, content, FUA if request.fua else 0)
+                and self._user.write_now(request.offset_bytes, content, _write_flags(request))
             ):
                 self._done(request.id, cost)
                 return
@@ -242,23 +242,35 @@ class _Answers:
         """Bytes of data of the results."""
 
 
+def _write_flags(request: IoRequest) -> int:
+    # Tests, not products: nearly every write has no flag, and this is on its way.
+    return (FUA if request.fua else 0) | (COMPRESSED if request.compressed else 0)
+
+
 async def _read(user: User, request: IoRequest) -> bytes:
     if not 0 <= request.length_bytes <= MAX_REQUEST:
         raise InvalidArgument("length_bytes", f"0 to {MAX_REQUEST}", str(request.length_bytes))
+    if request.copy_on_read:
+        await user.populate(request.offset_bytes, request.length_bytes)
     content = bytearray(request.length_bytes)
     await user.read(request.offset_bytes, memoryview(content))
     return bytes(content)
 
 
+async def _prefetch(user: User, request: IoRequest) -> bytes:
+    await user.populate(request.offset_bytes, request.length_bytes)
+    return b""
+
+
 async def _write(user: User, request: IoRequest) -> bytes:
     if len(request.data) > MAX_REQUEST:
         raise InvalidArgument("data", f"at most {MAX_REQUEST} bytes", str(len(request.data)))
-    await user.write(request.offset_bytes, request.data, FUA if request.fua else 0)
+    await user.write(request.offset_bytes, request.data, _write_flags(request))
     return b""
 
 
 async def _write_zeroes(user: User, request: IoRequest) -> bytes:
-    flags = FUA * request.fua | MAY_UNMAP * request.may_unmap
+    flags = FUA * request.fua | MAY_UNMAP * request.may_unmap | NO_FALLBACK * request.no_fallback
     await user.zero(request.offset_bytes, request.length_bytes, flags)
     return b""
 
@@ -283,4 +295,5 @@ _OPERATIONS: Final[dict[int, Callable[[User, IoRequest], Awaitable[bytes]]]] = {
     IoRequest.OPERATION_WRITE_ZEROES: _write_zeroes,
     IoRequest.OPERATION_DISCARD: _discard,
     IoRequest.OPERATION_FLUSH: _flush,
+    IoRequest.OPERATION_PREFETCH: _prefetch,
 }
