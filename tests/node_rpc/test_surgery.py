@@ -19,7 +19,7 @@ from blockyard.client.definitions import NO_NODE, file, generic, memory, null, q
 from blockyard.node.graph import surgery
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.v1 import node_pb2 as node
-from tests.support import peers
+from tests.support import coming, peers
 from tests.support.eventually import eventually
 from tests.support.node_calls import NodeHouse
 
@@ -259,19 +259,7 @@ async def test_a_stop_does_not_wait_for_leases(tmp_path, house: NodeHouse):
 # --- later -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "method",
-    [
-        "AmendImage",
-        "RebaseImage",
-        "ReopenNodes",
-        "AddChild",
-        "RemoveChild",
-        "SetNodeActive",
-        "SetExecutor",
-        "RunTransaction",
-    ],
-)
+@pytest.mark.parametrize("method", coming.missing_in_node_service())
 async def test_what_comes_later_says_so(house: NodeHouse, method: str):
     with pytest.raises(NotImplementedYet) as refused:
         await getattr(house.nodes, method)(getattr(node, f"{method}Request")())

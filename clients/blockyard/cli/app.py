@@ -29,6 +29,7 @@ To begin:
 GROUPS: Final = {
     "image": "Create, inspect, map and check image files.",
     "node": "Open, show, resize and close nodes; draw the graph.",
+    "graph": "Overlays, filters, replacement, options: change the graph under its users.",
     "io": "Read, write, zero, discard and flush a node.",
     "bitmap": "Record which parts of a node were written.",
     "export": "Make nodes available to guests over NBD.",

@@ -649,12 +649,14 @@ class GraphDifference(_message.Message):
     def __init__(self, added_nodes: _Optional[_Iterable[str]] = ..., removed_nodes: _Optional[_Iterable[str]] = ..., changed_nodes: _Optional[_Iterable[str]] = ..., added_edges: _Optional[_Iterable[_Union[GetGraphResponse.Edge, _Mapping]]] = ..., removed_edges: _Optional[_Iterable[_Union[GetGraphResponse.Edge, _Mapping]]] = ...) -> None: ...
 
 class RunTransactionRequest(_message.Message):
-    __slots__ = ("actions", "validate_only")
+    __slots__ = ("actions", "validate_only", "request_id")
     ACTIONS_FIELD_NUMBER: _ClassVar[int]
     VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     actions: _containers.RepeatedCompositeFieldContainer[TransactionAction]
     validate_only: bool
-    def __init__(self, actions: _Optional[_Iterable[_Union[TransactionAction, _Mapping]]] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+    request_id: str
+    def __init__(self, actions: _Optional[_Iterable[_Union[TransactionAction, _Mapping]]] = ..., validate_only: _Optional[bool] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class RunTransactionResponse(_message.Message):
     __slots__ = ("nodes", "closed", "difference", "failures", "pause")

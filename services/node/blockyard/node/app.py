@@ -135,7 +135,8 @@ def _services(
         max_in_flight=config.session_in_flight, max_bytes_in_flight=config.session_bytes_in_flight
     )
     instance_id = config.instance_id or telemetry.instance_id
-    backstage = Backstage(graph, leases, instance_id, metadata.version("blockyard"), _limits(config), memory)
+    version = metadata.version("blockyard")
+    backstage = Backstage(graph, leases, instance_id, version, _limits(config), memory, exports, copies)
     offered = (
         ("NodeService", node_pb2_grpc.add_NodeServiceServicer_to_server, NodeServicer(backstage)),
         ("DataService", add_data_service, DataServicer(graph, session)),

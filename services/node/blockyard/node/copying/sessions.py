@@ -46,10 +46,7 @@ class CopySessions:
                 raise ResourceExists("copy session", spec.session_id)
             present.check_token(token)
             return present
-        if len(self._live) + len(self._preparing) >= MAX_SESSIONS:
-            raise LimitReached("copy sessions", MAX_SESSIONS)
-        if spec.session_id in self._preparing:
-            raise ResourceExists("copy session", spec.session_id)
+        self.check_free(spec.session_id)
         self._preparing.add(spec.session_id)
         try:
             session = self._new(spec, token)
@@ -62,6 +59,13 @@ class CopySessions:
             self._ended.pop(spec.session_id, None)
             self._live[spec.session_id] = session
         return session
+
+    def check_free(self, session_id: str) -> None:
+        """Raises LimitReached, or ResourceExists for the id of a session that lives."""
+        if len(self._live) + len(self._preparing) >= MAX_SESSIONS:
+            raise LimitReached("copy sessions", MAX_SESSIONS)
+        if session_id in self._preparing or session_id in self._live:
+            raise ResourceExists("copy session", session_id)
 
     def _new(self, spec: SessionSpec, token: int) -> Session:
         source = self._graph.get(spec.source)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from blockyard.base.errors import InvalidArgument, PathDenied, ResourceExists, ResourceNotFound
+from blockyard.base.errors import InvalidArgument, NodeInUse, PathDenied, ResourceExists, ResourceNotFound
 from blockyard.node.exports.nbd import Address, ExportConfig, ExportInfo, NbdServer
 from blockyard.node.exports.nbd.export import check_config
 from blockyard.node.graph import recording
@@ -111,6 +111,21 @@ class Exports:
         # The event loop runs a listener's callbacks in the context it was made in. An empty one: what guests do is
         # no part of the call, and the trace, that asked for the export.
         return await asyncio.create_task(self._server.start(address), context=Context())
+
+    def check_free(self, export_id: str, config: ExportConfig) -> None:
+        """Raises ResourceExists or InvalidArgument for an export that could not be made under these names."""
+        if export_id:
+            check_name(export_id, "export_id")
+        name = config.name or export_id
+        if export_id in self._exports or (name and any(name == other.config.name for other in self.all())):
+            raise ResourceExists("export", export_id or name)
+
+    def check_deletable(self, export_id: str, *, force: bool) -> None:
+        """Raises ResourceNotFound, or NodeInUse while clients are connected, unless forced."""
+        export, info = self.get(export_id), self.info(self.get(export_id))
+        if info is not None and info.clients and not force:
+            owners = f"{len(info.clients)} NBD client(s) of export {export_id!r}"
+            raise NodeInUse(export.user.node_name, "stop exporting", owners)
 
     async def delete(self, export_id: str, *, force: bool = False) -> None:
         """Serve it no longer. Raises ResourceNotFound, or NodeInUse while clients are connected, unless forced."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from blockyard.base.errors import GraphCycle, InvalidArgument, NodeInUse, OperationUnsupported
 from blockyard.node.graph import requests
 from blockyard.node.graph.chain import descends
-from blockyard.node.graph.moving import check_movable
+from blockyard.node.graph.moving import check_movable, own_freeze
 from blockyard.node.graph.opening import Opener
 from blockyard.node.graph.transaction import Action, Plan
 from blockyard.node.interface.flags import Role
@@ -37,6 +37,7 @@ class OpenNode(Action):
 
     async def commit(self, plan: Plan) -> None:
         self._opener.leave_names()
+        plan.altered += [node for node in self._opener.stood_on() if node not in plan.opened.values()]
 
     async def abort(self, plan: Plan) -> None:
         for node in self._opener.opened:
@@ -203,7 +204,7 @@ def below_filter(node: "Node") -> "Node":
 
 def require_movable(edge: "Edge") -> None:
     """Raises NodeInUse for an edge that is frozen."""
-    if edge.frozen_reason:
+    if edge.frozen_reason not in ("", own_freeze.get()):
         raise NodeInUse(edge.node.name, "replace", f"{edge.holder}: {edge.frozen_reason}")
 
 

@@ -35,8 +35,10 @@ class Changes:
         self._removed: list[Link] = []
         self.touched: dict[str, Node] = {}
         self._undo: list[Callable[[], object]] = []
+        self._concerned: list[tuple[int, str]] = []
         self._frozen: list[Edge] = []
         self._created: set[Edge] = set()
+        self._reason = ""
 
     def attach(self, parent: "Node", name: str, role: "Role", node: "Node") -> Edge:
         """A new edge from a parent to a child."""
@@ -82,6 +84,13 @@ class Changes:
         """A change that somebody else made, and how it is taken back."""
         self._note(undo, *touched)
 
+    def __len__(self) -> int:
+        return len(self._undo)
+
+    def names_since(self, count: int) -> list[str]:
+        """Names of the nodes that changes after the first `count` were about."""
+        return [name for at, name in self._concerned if at >= count]
+
     def settle(self) -> None:
         """Let permissions follow. Raises PermissionConflict or NodeReadOnly; then everything is as it was."""
         try:
@@ -92,6 +101,7 @@ class Changes:
 
     def freeze(self, reason: str) -> None:
         """Nobody else may change these edges until `thaw`."""
+        self._reason = reason
         for edge, _ in self.arrived():
             if not edge.frozen_reason:
                 edge.frozen_reason = reason
@@ -100,7 +110,8 @@ class Changes:
     def thaw(self) -> None:
         """End a freeze."""
         for edge in self._frozen:
-            edge.frozen_reason = ""
+            if edge.frozen_reason == self._reason:
+                edge.frozen_reason = ""
         self._frozen = []
 
     def arrived(self) -> list[Link]:
@@ -121,6 +132,7 @@ class Changes:
         self._added, self._removed = [], []
 
     def _note(self, undo: Callable[[], object], *touched: "Node") -> None:
+        self._concerned += [(len(self._undo), node.name) for node in touched]
         self._undo.append(undo)
         self.touched.update((node.uid, node) for node in touched)
 

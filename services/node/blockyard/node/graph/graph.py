@@ -98,6 +98,7 @@ class Graph:
         opener.leave_names()
         for opened in opener.opened:
             self._publish("added", opened)
+        self.changed(*opener.stood_on())
         return node
 
     async def close(self, name: str, *, validate_only: bool = False) -> list[str]:
@@ -153,6 +154,7 @@ class Graph:
                 listener(node)
             self._publish("removed", node)
             closed += await self.collect(*children)
+            self.changed(*children)
         return closed
 
     # --- users -----------------------------------------------------------------------------------------

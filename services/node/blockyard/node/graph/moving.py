@@ -3,7 +3,8 @@
 Synchronous; the caller has drained the nodes. Must not open, flush or publish.
 """
 
-from typing import TYPE_CHECKING
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final
 
 from blockyard.base.errors import NodeInUse
 from blockyard.node.graph.chain import descends
@@ -13,6 +14,9 @@ from blockyard.node.interface.flags import Role
 
 if TYPE_CHECKING:
     from blockyard.node.graph.node import Node
+
+own_freeze: Final[ContextVar[str]] = ContextVar("blockyard_own_freeze", default="")
+"""Why the transaction that runs now has frozen the edges it moved: that is no reason for its own actions."""
 
 
 def _movable(node: "Node", target: "Node") -> list[Edge]:
@@ -40,7 +44,7 @@ def _frozen_from(edge: Edge) -> Edge | None:
     pending = [edge]
     while pending:
         edge = pending.pop()
-        if edge.frozen_reason:
+        if edge.frozen_reason not in ("", own_freeze.get()):
             return edge
         if edge.parent is not None and edge.role is Role.FILTERED:
             pending.extend(edge.parent.parents)

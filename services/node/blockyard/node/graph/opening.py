@@ -100,6 +100,11 @@ class Opener:
             undo.pop_all()
             return node
 
+    def stood_on(self) -> list[Node]:
+        """Nodes that were there before and have a new parent."""
+        below = (edge.node for node in self.opened for edge in node.children.values())
+        return [node for node in dict.fromkeys(below) if node not in self.opened]
+
     async def close(self) -> None:
         """Close what was opened, parents first, as if it had never been: nothing is published."""
         async with AsyncExitStack() as closing:  # goes on when one has a problem

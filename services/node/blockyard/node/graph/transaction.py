@@ -21,14 +21,23 @@ Invariants
 """
 
 import functools
-from collections.abc import Iterable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
-from blockyard.base.errors import BlockError, LimitReached, NodeNotFound, TransactionFailed
+from blockyard.base.errors import (
+    BlockError,
+    LimitReached,
+    NodeNotFound,
+    NodeReadOnly,
+    PermissionConflict,
+    TransactionFailed,
+)
 from blockyard.node.graph.changes import Changes
 from blockyard.node.graph.drain import drained, parents_first
+from blockyard.node.graph.moving import own_freeze
 
 if TYPE_CHECKING:
     from blockyard.node.graph.edge import Edge
@@ -38,7 +47,7 @@ if TYPE_CHECKING:
 MAX_ACTIONS: Final = 256
 """Actions of one transaction: a snapshot and a bitmap for each of a hundred disks."""
 
-_FROZEN: Final = "a transaction is changing it"
+_numbers: Final = count(1)
 
 
 @dataclass(slots=True)
@@ -172,6 +181,7 @@ class _Run:
         self._plan = self._outcome.plan
         self._prepared: list[tuple[int, Action]] = []
         self._undo = AsyncExitStack()
+        self._reason = f"transaction {next(_numbers)} is changing it"
 
     async def run(self) -> Outcome:
         async with self._undo:
@@ -199,8 +209,9 @@ class _Run:
         started_ns = clock.monotonic_ns()
         async with drained(*touched):
             if not self._outcome.failures and not self._validate_only:
-                for _, action in self._prepared:
-                    await action.settle_down(self._plan)
+                for index, action in self._prepared:
+                    with self._naming(index):
+                        await action.settle_down(self._plan)
             self._apply()
             if self._outcome.failures or self._validate_only:
                 self._plan.changes.undo()
@@ -222,31 +233,40 @@ class _Run:
         """Until it returns nothing else runs. What it changes is told only when all of it stands."""
         changes, failures = self._plan.changes, self._outcome.failures
         failed = {failure.index for failure in failures}
+        concerned: list[tuple[int, str]] = []
+        """Which action touched which node: a conflict is told of the last one that did."""
         self._graph.hold_news()
         for index, action in self._prepared:
             if index in failed:
                 continue
+            before = len(changes)
             try:
                 action.apply(self._plan)
             except BlockError as error:
                 self._fail(index, error)
+            concerned += [(index, name) for name in changes.names_since(before)]
         self._describe()
         if not failures:
             try:
                 changes.settle()
-                changes.freeze(_FROZEN)
-            except BlockError as error:
-                self._fail(self._prepared[-1][0] if self._prepared else 0, error)
+                changes.freeze(self._reason)
+            except (PermissionConflict, NodeReadOnly) as error:
+                about = [index for index, name in concerned if name == error.node_name]
+                self._fail((about or [index for index, _ in concerned])[-1], error)
         news = self._graph.take_news()
         self._plan.altered += [node for node in news if node not in self._plan.altered]
 
     async def _switch(self) -> None:
         async with AsyncExitStack() as back:
             back.callback(self._plan.changes.undo)
-            for _, action in self._prepared:
-                await action.switch(self._plan)
+            token = own_freeze.set(self._reason)
+            back.callback(own_freeze.reset, token)
+            for index, action in self._prepared:
+                with self._naming(index):
+                    await action.switch(self._plan)
                 back.push_async_callback(action.switch_back, self._plan)
             back.pop_all()
+            own_freeze.reset(token)
         self._plan.changes.thaw()
 
     async def _commit(self) -> None:
@@ -259,6 +279,15 @@ class _Run:
             graph.announce(node)
         touched = {*plan.changes.touched.values(), *plan.altered} - {*plan.opened.values(), *plan.closed}
         graph.changed(*touched)
+
+    @contextmanager
+    def _naming(self, index: int) -> Iterator[None]:
+        """What fails inside ends the transaction, and says which action it was."""
+        try:
+            yield
+        except BlockError as error:
+            self._fail(index, error)
+            self._refuse()
 
     def _fail(self, index: int, error: BlockError) -> None:
         self._outcome.failures.append(Failed(index, error))

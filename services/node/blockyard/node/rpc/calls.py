@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from blockyard.base.errors import NotImplementedYet
+from blockyard.node.copying.sessions import CopySessions
+from blockyard.node.exports.exports import Exports
 from blockyard.node.graph.graph import Graph
 from blockyard.node.graph.leases import DrainLeases
 from blockyard.node.rpc.memory import RequestMemory
@@ -24,6 +26,8 @@ class Backstage:
     limits: dict[str, int]
     """Bounds by name, as in docs/limits.md."""
     memory: RequestMemory
+    exports: Exports
+    copies: CopySessions
 
 
 class Calls:

@@ -25,20 +25,7 @@ class ExportServicer(ExportServiceServicer):
 
     async def CreateExport(self, request: export_pb2.CreateExportRequest, context: Any) -> export_pb2.Export:  # noqa: N802
         async def work() -> export_pb2.Export:
-            wanted = request.export
-            if wanted.WhichOneof("type") != "nbd":
-                raise InvalidArgument("export.type", "nbd", "nothing")
-            if not wanted.node_name:
-                raise InvalidArgument("export.node_name", "the name of an open node", "nothing")
-            if len(wanted.nbd.addresses) > MAX_ADDRESSES:
-                raise InvalidArgument("addresses", f"at most {MAX_ADDRESSES}", str(len(wanted.nbd.addresses)))
-            export = await self._exports.create(
-                wanted.export_id,
-                wanted.node_name,
-                _config(wanted),
-                [nbd_address(text) for text in wanted.nbd.addresses],
-                validate_only=request.validate_only,
-            )
+            export = await self._exports.create(*wanted_export(request.export), validate_only=request.validate_only)
             return self._message(export)
 
         return await self._memory.once(request, work)
@@ -89,6 +76,18 @@ class ExportServicer(ExportServiceServicer):
             ],
             create_time=timestamp(export.created_ns),
         )
+
+
+def wanted_export(wanted: export_pb2.Export) -> tuple[str, str, ExportConfig, list[Address]]:
+    """What `Exports.create` takes. Raises InvalidArgument."""
+    if wanted.WhichOneof("type") != "nbd":
+        raise InvalidArgument("export.type", "nbd", "nothing")
+    if not wanted.node_name:
+        raise InvalidArgument("export.node_name", "the name of an open node", "nothing")
+    if len(wanted.nbd.addresses) > MAX_ADDRESSES:
+        raise InvalidArgument("addresses", f"at most {MAX_ADDRESSES}", str(len(wanted.nbd.addresses)))
+    addresses = [nbd_address(text) for text in wanted.nbd.addresses]
+    return wanted.export_id, wanted.node_name, _config(wanted), addresses
 
 
 def _config(wanted: export_pb2.Export) -> ExportConfig:

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from blockyard.base.errors import InvalidArgument, NodeInUse, NodeReadOnly, OperationUnsupported
-from blockyard.node.graph import surgery
+from blockyard.base.errors import InvalidArgument, NodeReadOnly, OperationUnsupported
+from blockyard.node.graph import actions, surgery
 from blockyard.node.graph.emptying import make_empty
 from blockyard.node.graph.leases import DEFAULT_SECONDS
 from blockyard.node.graph.threshold import set_write_threshold
+from blockyard.node.graph.transaction import run
 from blockyard.node.interface.driver import BackingReference, Resizable
 from blockyard.node.interface.flags import Preallocation
 from blockyard.node.rpc.calls import Calls, later
@@ -44,23 +45,15 @@ class SurgeryCalls(Calls):
     async def InsertFilter(  # noqa: N802
         self, request: node_pb2.InsertFilterRequest, context: Any
     ) -> types_pb2.BlockDriverState:
-        node = self._graph.get(request.node_name)
-        filter_node = await self._graph.open(definition_of(request.filter, "filter"))
-        try:
-            await surgery.insert_filter(self._graph, node, filter_node)
-        except BaseException:
-            await self._graph.close(filter_node.name)
-            raise
-        return await full_state(filter_node)
+        action = actions.InsertFilter(request.node_name, definition_of(request.filter, "filter"))
+        await run(self._graph, [action])
+        return await full_state(action.node)
 
     async def RemoveFilter(  # noqa: N802
         self, request: node_pb2.RemoveFilterRequest, context: Any
     ) -> node_pb2.RemoveFilterResponse:
-        filter_node = self._graph.get(request.node_name)
-        if filter_node.implicit:
-            raise NodeInUse(filter_node.name, "remove", "the job that inserted it")
-        below = await surgery.remove_filter(self._graph, filter_node)
-        await self._graph.close(filter_node.name)
+        below = actions.below_filter(self._graph.get(request.node_name))
+        await run(self._graph, [actions.RemoveFilter(request.node_name)])
         return node_pb2.RemoveFilterResponse(node=await full_state(below))
 
     async def ReplaceNode(self, request: node_pb2.ReplaceNodeRequest, context: Any) -> types_pb2.BlockDriverState:  # noqa: N802
@@ -115,4 +108,3 @@ class SurgeryCalls(Calls):
     RestoreCatalogueEntry = later("RestoreCatalogueEntry", "nothing outlives the process")
     ForgetCatalogueEntry = later("ForgetCatalogueEntry", "nothing outlives the process")
     SendIoctl = later("SendIoctl", "no driver passes ioctls on")
-    RunTransaction = later("RunTransaction", "call the operations one by one; each is all or nothing")
