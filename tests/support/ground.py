@@ -53,6 +53,10 @@ class DriverChild:
         return self.context.read_only
 
     @property
+    def compresses(self) -> bool:
+        return bool(self.driver.compresses)
+
+    @property
     def limits(self) -> Limits:
         limits: Limits = self.driver.limits
         return limits

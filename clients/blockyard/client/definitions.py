@@ -127,6 +127,11 @@ def copy_on_read(file: Child, *, bottom: str = "", **common: Unpack[Common]) -> 
     return with_common(NodeDefinition(copy_on_read=options), common)
 
 
+def compress(file: Child, **common: Unpack[Common]) -> NodeDefinition:
+    """Has the image below store what is written compressed."""
+    return with_common(NodeDefinition(compress=drivers.CompressOptions(file=reference(file))), common)
+
+
 def generic(
     driver: str,
     options: Mapping[str, Plain] | None = None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from blockyard.base.ranges import align_up
 from blockyard.base.units import SECTOR
 from blockyard.node.graph import populating, requests
+from blockyard.node.graph.chain import below_filters
 from blockyard.node.graph.reading import fill_zeroes, map_own
 from blockyard.node.interface import tracing
 from blockyard.node.interface.child import Buffer
@@ -79,6 +80,10 @@ class Edge:
     @property
     def limits(self) -> Limits:
         return self.node.driver.limits
+
+    @property
+    def compresses(self) -> bool:
+        return below_filters(self.node).driver.compresses
 
     @property
     def filename(self) -> str:

@@ -40,6 +40,11 @@ class Child(Protocol):
     def limits(self) -> Limits: ...
 
     @property
+    def compresses(self) -> bool:
+        """Whether the image below stores a write compressed that has the flag COMPRESSED."""
+        ...
+
+    @property
     def filename(self) -> str:
         """The path of the storage at the bottom, relative to its root; empty if there is none."""
         ...

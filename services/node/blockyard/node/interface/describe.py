@@ -50,7 +50,8 @@ def kind_of(class_: type[Driver]) -> str:
 
 def abilities_of(class_: type[Driver]) -> list[str]:
     """Names of the optional protocols that a driver fulfils."""
-    return [name for name, ability in ABILITIES.items() if isinstance(class_, ability)]
+    found = [name for name, ability in ABILITIES.items() if isinstance(class_, ability)]
+    return [*found, "compresses"] if class_.compresses else found
 
 
 def summary_of(class_: type[Any]) -> str:

@@ -114,6 +114,8 @@ class Driver(ABC):
     Options: ClassVar[type[Any]]
     children: ClassVar[tuple[ChildSlot, ...]] = ()
     primary: ClassVar[str] = "file"
+    compresses: ClassVar[bool] = False
+    """A format that can store whole allocation units compressed."""
     copies_on_read: ClassVar[bool] = False
     """A filter that stores in the layer below what is read through it."""
     bottom: str = ""

@@ -11,7 +11,8 @@ class Limits:
     """All values in bytes."""
 
     request_alignment: int = 1
-    """Offset and length of every read and write are multiples of it (power of two, 1 to 64 KiB)."""
+    """Offset and length of every read and write are multiples of it (power of two, 1 to 64 KiB; a filter that
+    compresses says the cluster size, up to 2 MiB)."""
     max_transfer: int = 0
     """Largest read or write; 0 is unlimited."""
     opt_transfer: int = 0

@@ -38,6 +38,7 @@ class Qcow2(FormatDriver):
     name: ClassVar[str] = "qcow2"
     Options: ClassVar[type[Qcow2Options]] = Qcow2Options
     CreateOptions: ClassVar[type[Qcow2CreateOptions]] = Qcow2CreateOptions
+    compresses: ClassVar[bool] = True
     children: ClassVar[tuple[ChildSlot, ...]] = (
         ChildSlot("file", Role.FILE),
         ChildSlot("backing", Role.BACKING, required=False),
