@@ -12,6 +12,7 @@ from blockyard.node.graph import surgery
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.permissions import blockers
+from blockyard.node.graph.temporary import borrowed
 from blockyard.node.graph.user import SOLE_WRITER
 from blockyard.node.interface import permissions as algebra
 from blockyard.node.interface.flags import Role
@@ -170,3 +171,20 @@ async def test_blockers_say_what_is_refused_why_and_by_whom(ground: GraphGround)
     disk = await image(ground)
     found = {(item.operation, item.owner) for item in blockers(disk.children["file"].node)}
     assert found == {("write", "node/disk"), ("resize", "node/disk")}
+
+
+async def test_watchers_hear_what_is_blocked_far_below_who_blocks_it(ground: GraphGround):
+    await ground.memory("storage", SIZE)
+    for name, below in (("middle", "storage"), ("top", "middle")):
+        await ground.graph.open(NodeDefinition("raw", name, children={"file": below}))
+    revisions = {name: node.revision for name, node in ground.graph.nodes.items()}
+    ground.graph.use("top", "job", "j", writable=True, permissions=SOLE_WRITER)
+    assert all(node.revision > revisions[name] for name, node in ground.graph.nodes.items())
+
+
+async def test_a_call_that_reads_changes_no_etag(ground: GraphGround):
+    await ground.memory("storage", SIZE)
+    await ground.graph.open(NodeDefinition("raw", "top", children={"file": "storage"}))
+    revisions = {name: node.revision for name, node in ground.graph.nodes.items()}
+    with borrowed(ground.graph, "top", "Read", writable=True):
+        assert {name: node.revision for name, node in ground.graph.nodes.items()} == revisions

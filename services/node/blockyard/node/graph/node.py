@@ -38,6 +38,10 @@ def _nobody(node: "Node") -> None:
     """Before the graph publishes a node nobody wants to know of its changes."""
 
 
+def _ignore(node: "Node") -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(slots=True, eq=False)
 class Node:
     """One node. `read_now` and `write_now` are chosen once by the kind of driver, to spare a test per request."""
@@ -103,6 +107,8 @@ class Node:
     driver_write_now: Callable[[int, Buffer, int], bool] = field(init=False)
     read_now: ReadNow = field(init=False)
     write_now: WriteNow = field(init=False)
+    on_blockers: Callable[["Node"], None] = _ignore
+    """Called when a parent lets others do more or less with the node than before."""
     flush_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:

@@ -213,6 +213,7 @@ class Opener:
             discard=definition.discard,
             no_flush=definition.no_flush,
             path=str(definition.options.get("filename", "")),
+            on_blockers=self._graph.changed,
         )
         for child, edge in edges:
             edge.parent = node

@@ -40,7 +40,10 @@ def refresh(*nodes: "Node") -> None:
     for node in touched.values():
         check(node, planned)
     for edge, permissions in planned.items():
+        blocks_otherwise = edge.permissions.shared != permissions.shared
         edge.permissions = permissions
+        if blocks_otherwise:
+            edge.node.on_blockers(edge.node)
 
 
 def check(node: "Node", planned: "dict[Edge, Permissions] | None" = None) -> None:
