@@ -52,6 +52,7 @@ WANTED: Final[dict[tuple[str, str], float]] = {
     ("daemon-ready", "bound"): 1.0,
     ("daemon-idle-memory", "bound"): 1.0,
     ("sparse-terabyte-memory", "bound"): 1.0,
+    ("executor-own-beside-a-slow-disk", "alone"): 0.6,
 }
 """The ratios to reach, by case and peer; cases that are not here only inform."""
 

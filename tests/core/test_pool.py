@@ -141,3 +141,45 @@ async def test_an_unused_pool_closes_and_starts_no_thread():
     pool = FairPool()
     assert threading.active_count() == before
     await pool.close()
+
+
+async def test_a_share_that_is_detached_waits_for_its_work_and_goes_on_in_another_pool(pool: FairPool):
+    gate, other = Gate(), FairPool(threads=1, name="other")
+    share = pool.share("node")
+    inside = asyncio.ensure_future(share.run(gate))
+    detaching = asyncio.ensure_future(share.detach())
+    await let_others_run()
+    held = asyncio.ensure_future(share.run(threading.current_thread))
+    await let_others_run()
+    assert not detaching.done() and not held.done()
+    gate.opened.set()
+    assert await inside == "through"
+    await detaching
+    await let_others_run()
+    assert not held.done()
+    share.attach(other)
+    assert (await held).name == "other-0"
+    await other.close()
+
+
+async def test_a_detaching_that_is_cancelled_leaves_the_share_where_it_was(pool: FairPool):
+    gate, share = Gate(), pool.share("node")
+    inside = asyncio.ensure_future(share.run(gate))
+    detaching = asyncio.ensure_future(share.detach())
+    await let_others_run()
+    held = asyncio.ensure_future(share.run(threading.current_thread))
+    await let_others_run()
+    detaching.cancel()
+    gate.opened.set()
+    assert await inside == "through"
+    assert (await held).name == "pool-0" and share.pool is pool
+
+
+async def test_a_pool_tells_what_runs_and_what_waits(pool: FairPool):
+    gate = Gate()
+    jobs = [asyncio.ensure_future(pool.run(gate)) for _ in range(AHEAD_PER_THREAD + 3)]
+    await let_others_run()
+    assert (pool.threads, pool.running, pool.queued) == (1, 1, AHEAD_PER_THREAD + 2)
+    gate.opened.set()
+    await asyncio.gather(*jobs)
+    assert (pool.running, pool.queued) == (0, 0)

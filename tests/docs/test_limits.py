@@ -14,7 +14,7 @@ from blockyard.node.core import accounting, dirty, pool
 from blockyard.node.drivers import memory
 from blockyard.node.exports.nbd import limits as nbd
 from blockyard.node.formats.qcow2 import limits as qcow2
-from blockyard.node.graph import events, graph, leases, recording, writing
+from blockyard.node.graph import events, executors, graph, leases, recording, writing
 from blockyard.node.rpc import bitmaps, copy, data, definitions
 from blockyard.node.rpc import memory as answers
 from blockyard.node.rpc import session as io_session
@@ -54,6 +54,11 @@ EXPECTED: dict[tuple[str, str], list[str]] = {
     ("node service", "dirty bitmaps of a node"): [str(recording.MAX_BITMAPS), str(recording.MAX_NAME_BYTES)],
     ("graph", "memory of one dirty bitmap"): [size(dirty.MAX_BYTES)],
     ("pool", "threads"): [str(pool.DEFAULT_THREADS), str(NodeConfig().pool_threads)],
+    ("pool", "executors, `main` included; threads of one"): [
+        str(executors.EXECUTORS_MAX),
+        f"1 to {executors.THREADS_MAX}",
+        str(executors.THREADS),
+    ],
     ("pool", "jobs of one node that wait"): [str(pool.DEFAULT_WAITING)],
     ("pool", "jobs that left the loop"): [str(pool.AHEAD_PER_THREAD)],
     ("driver memory", "memory of one node"): [size(memory.MEMORY_LIMIT)],

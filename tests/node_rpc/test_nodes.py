@@ -29,6 +29,7 @@ from blockyard.base.errors import (
     NotImplementedYet,
     PathDenied,
     RequestIdReused,
+    ResourceNotFound,
     UnknownOption,
 )
 from blockyard.client.definitions import NO_NODE, file, generic, memory, null, qcow2, raw
@@ -130,7 +131,7 @@ async def test_opening_is_all_or_nothing(house: NodeHouse):
         (generic("raw", children={"file": memory(512), "backing": NO_NODE}), UnknownOption),
         (generic("memory", {"size": "big"}), InvalidArgument),
         (generic("memory", {"sise": 1}), UnknownOption),
-        (memory(512, executor="other"), InvalidArgument),
+        (memory(512, executor="other"), ResourceNotFound),
         (memory(512, auto_read_only=True), NotImplementedYet),
         (memory(512, detect_zeroes="unmap", discard="ignore"), InvalidArgument),
         (memory(512, labels={str(number): "" for number in range(65)}), InvalidArgument),

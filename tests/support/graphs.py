@@ -37,6 +37,7 @@ class GraphGround:
     async def leave(self) -> list[str]:
         """Close everything; what went wrong."""
         problems = await self.graph.close_all()
+        await self.graph.executors.close()
         await self.pool.close()
         self.storage.close()
         return problems
@@ -99,7 +100,12 @@ class GraphGround:
         for key, edge in edges.items():
             edge.parent = node
             node.children[key] = edge
-        refresh(node)
+        try:
+            refresh(node)
+        except BaseException:
+            for edge in edges.values():
+                edge.detach()
+            raise
         self.graph.nodes[name] = node
         return node
 
@@ -108,7 +114,7 @@ class GraphGround:
             node_name=name,
             read_only=False,
             children=dict(children),
-            pool=self.pool.share(name),
+            pool=self.graph.executors.share(name),
             storage=self.storage,
             clock=self.clock,
         )

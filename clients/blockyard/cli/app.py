@@ -33,6 +33,7 @@ GROUPS: Final = {
     "io": "Read, write, zero, discard and flush a node.",
     "bitmap": "Record which parts of a node were written.",
     "export": "Make nodes available to guests over NBD.",
+    "executor": "Pools of threads of their own for nodes on slow disks.",
     "job": "Mirror, back up, stream and commit; steer and watch jobs.",
     "stats": "Requests, bytes and latencies of every node.",
     "driver": "The drivers and their options.",

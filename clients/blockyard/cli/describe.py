@@ -79,6 +79,7 @@ def node_facts(node: BlockDriverState) -> Facts:
     yield "backing format", node.backing_format
     for child in node.children:
         yield f"child {child.name}", child.node_name
+    yield "executor", node.executor
     yield "used by", ", ".join(_user(holder) for holder in node.holders)
     yield "jobs", ", ".join(node.jobs)
     yield "bitmaps", ", ".join(bitmap.name for bitmap in node.dirty_bitmaps)
@@ -166,6 +167,14 @@ def bitmap_state(bitmap: DirtyBitmap) -> str:
         words.append(f"used by {bitmap.owner or 'someone'}")
     return ", ".join(words)
 
+
+EXECUTORS: Final[Sequence[Column]] = (
+    Column("EXECUTOR", lambda executor: executor.name),
+    Column("THREADS", lambda executor: str(executor.threads), right=True),
+    Column("RUNNING", lambda executor: str(executor.running), right=True),
+    Column("WAITING", lambda executor: str(executor.waiting), right=True),
+    Column("NODES", lambda executor: first(executor.node_names, 4)),
+)
 
 EXPORTS: Final[Sequence[Column]] = (
     Column("EXPORT", lambda export: export.export_id),

@@ -20,6 +20,7 @@ from blockyard.client.addresses import default_address
 from blockyard.client.bitmaps import Bitmaps
 from blockyard.client.calls import DEFAULT_TIMEOUT_S, Service, Settings
 from blockyard.client.data import Data
+from blockyard.client.executors import Executors
 from blockyard.client.exports import Exports
 from blockyard.client.images import Images
 from blockyard.client.jobs import Jobs
@@ -90,6 +91,11 @@ class Client:
     def bitmaps(self) -> Bitmaps:
         """Dirty bitmaps."""
         return Bitmaps(self._service("BitmapService"))
+
+    @cached_property
+    def executors(self) -> Executors:
+        """Named pools for work that blocks."""
+        return Executors(self._service("ExecutorService"))
 
     @cached_property
     def exports(self) -> Exports:

@@ -139,6 +139,11 @@ class Nodes:
         )
         return await self._service.unary("ChangeBackingFile", request, BlockDriverState)
 
+    async def set_executor(self, node_name: str, executor: str) -> BlockDriverState:
+        """Move a node and what is below it to another executor; they are drained meanwhile."""
+        request = node.SetExecutorRequest(node_name=node_name, executor=executor)
+        return await self._service.unary("SetExecutor", request, BlockDriverState)
+
     async def in_flight(self, node_name: str = "") -> Sequence[types.TrackedRequest]:
         """Requests in flight, oldest first, of one node or of all."""
         request = node.ListInFlightRequest(node_name=node_name)

@@ -225,6 +225,28 @@ async def write_threshold(node: str, offset: Size, /, *, options: Globals = DEFA
         out.one(await client.nodes.set_write_threshold(node, offset), node_facts)
 
 
+@app.command(name="set-executor")
+async def set_executor(node: str, executor: str, /, *, options: Globals = DEFAULTS) -> None:
+    """Move a node and everything below it to another executor.
+
+    They are drained for that moment. `blockyard executor list` shows who is where.
+
+    Examples:
+      blockyard node set-executor disk slow
+
+    Parameters
+    ----------
+    node
+        The node.
+    executor
+        The executor; main is the default one.
+    """
+    from blockyard.cli.describe import node_facts
+
+    async with connected(options) as (client, out):
+        out.one(await client.nodes.set_executor(node, executor), node_facts)
+
+
 @app.command
 async def close(
     node: str, /, *, allow_missing: bool = False, dry_run: bool = False, options: Globals = DEFAULTS

@@ -1018,7 +1018,7 @@ class ExecutorServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteExecutor(self, request, context):
-        """Remove an executor that runs no node.
+        """Remove an executor. FAILED_PRECONDITION names the nodes that run on it; `main` stays.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

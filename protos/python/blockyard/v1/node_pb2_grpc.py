@@ -421,7 +421,8 @@ class NodeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetExecutor(self, request, context):
-        """Move a node and what is below it to another executor.
+        """Move a node and everything below it to another executor. They are drained meanwhile; parents detach before their
+        children, children attach before their parents. Copy sessions follow their source. Event: executor-changed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -27,6 +27,7 @@ from blockyard.node.rpc.bitmaps import BitmapServicer
 from blockyard.node.rpc.calls import Backstage, unserved
 from blockyard.node.rpc.copy import CopyServicer
 from blockyard.node.rpc.data import DataServicer
+from blockyard.node.rpc.executors import ExecutorServicer, executor_named
 from blockyard.node.rpc.exports import ExportServicer, nbd_address
 from blockyard.node.rpc.memory import RequestMemory
 from blockyard.node.rpc.nodes import NodeServicer
@@ -51,7 +52,6 @@ _LATER: Final = (
     ("SnapshotService", control_pb2_grpc, "snapshots"),
     ("AttachmentService", control_pb2_grpc, "attachments"),
     ("ThrottleService", control_pb2_grpc, "throttling"),
-    ("ExecutorService", control_pb2_grpc, "executors"),
     ("SecretService", control_pb2_grpc, "secrets"),
     ("DebugService", debug_pb2_grpc, "fault injection"),
 )
@@ -108,6 +108,9 @@ async def _graph(stack: AsyncExitStack, config: NodeConfig, clock: Clock) -> Gra
     stack.push_async_callback(pool.close)
     environment = Environment(storage, pool, clock, config.follow_backing, config.max_chain_depth, config.max_nodes)
     graph = Graph(environment)
+    stack.push_async_callback(graph.executors.close)
+    for text in config.executors:
+        graph.executors.create(*executor_named(text))
     stack.push_async_callback(_close, graph)
     return graph
 
@@ -142,6 +145,11 @@ def _services(
         ("DataService", add_data_service, DataServicer(graph, session)),
         ("BitmapService", bitmap_pb2_grpc.add_BitmapServiceServicer_to_server, BitmapServicer(graph, memory)),
         ("ExportService", export_pb2_grpc.add_ExportServiceServicer_to_server, ExportServicer(exports, memory)),
+        (
+            "ExecutorService",
+            control_pb2_grpc.add_ExecutorServiceServicer_to_server,
+            ExecutorServicer(graph.executors),
+        ),
         ("CopyService", copy_pb2_grpc.add_CopyServiceServicer_to_server, CopyServicer(copies)),
         *(
             (

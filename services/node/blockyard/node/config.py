@@ -24,6 +24,9 @@ class NodeConfig(ServiceConfig):
     """Open nodes at once."""
     pool_threads: int = 16
     """Threads for system calls that block and for work on data."""
+    executors: tuple[str, ...] = ()
+    """Executors to make at the start, each NAME or NAME:THREADS: pools of their own, so that a slow disk on one
+    does not delay nodes on another."""
     session_in_flight: int = 256
     """Requests in flight that one I/O session may be granted."""
     session_bytes_in_flight: int = 16 * MIB

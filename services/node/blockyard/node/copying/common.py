@@ -48,7 +48,7 @@ class CopyingSession(Session):
         return DirtyBitmap(size, granularity)
 
     def new_work(self, base: "Node | None", target: "User | None", bits: DirtyBitmap) -> CopyWork:
-        pool = self.graph.environment.pool.share(self.spec.owner)
+        pool = self.graph.executors.share(self.source.name, user=self.spec.owner)
         flags = COMPRESSED if self.spec.compress else 0
         return CopyWork(below_filters(self.source), base, target, bits, pool, flags=flags, unmap=self.spec.unmap)
 
@@ -70,7 +70,10 @@ class CopyingSession(Session):
         """The session's filter above the source, not yet in anyone's way."""
         assert self.target is not None
         definition = NodeDefinition(
-            driver, self.spec.filter_name, children={"file": self.source.name, "target": self.target.name}
+            driver,
+            self.spec.filter_name,
+            children={"file": self.source.name, "target": self.target.name},
+            executor=self.source.executor,
         )
         node = await self.graph.open(definition)
         node.implicit = True

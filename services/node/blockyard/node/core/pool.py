@@ -14,6 +14,7 @@ Invariants:
 3. `run` never ends before the work has: a cancelled caller is told so only when no thread uses its buffers or
    descriptors any more. A job that still waits is dropped at once.
 4. `close` lets everything that was accepted finish.
+5. Of a share that is detached nothing runs or waits in a pool; new work waits for the pool that comes.
 """
 
 import asyncio
@@ -53,23 +54,59 @@ class _Job:
 
 
 class PoolShare:
-    """One user's fair part of a pool, such as a node's. It is an `interface.driver.Pool`."""
+    """One user's fair part of a pool, such as a node's: an `interface.driver.Pool` that can change its pool."""
 
     def __init__(self, pool: "FairPool", name: str) -> None:
         self.name = name
-        self._pool = pool
+        self.pool = pool
         self.waiting: deque[_Job] = deque()
+        self._unfinished = 0
+        self._at_rest: asyncio.Future[None] | None = None
+        self._attached: asyncio.Future[None] | None = None
+        """While it is detached."""
 
     async def run(self, work: Callable[..., Result], *args: Any) -> Result:
         """What `work(*args)` returns or raises, done in a thread."""
+        while self._attached is not None:
+            await asyncio.shield(self._attached)
+        self._unfinished += 1
+        try:
+            return await self._run(work, args)
+        finally:
+            self._unfinished -= 1
+            if not self._unfinished and self._at_rest is not None:
+                self._at_rest.set_result(None)
+                self._at_rest = None
+
+    async def detach(self) -> None:
+        """Hold new work and wait until what was accepted has ended. Cancelled, it is as if it had not been."""
+        assert self._attached is None, "a share is detached once"
+        loop = asyncio.get_running_loop()
+        self._attached = loop.create_future()
+        try:
+            while self._unfinished:
+                self._at_rest = self._at_rest or loop.create_future()
+                await asyncio.shield(self._at_rest)
+        except BaseException:
+            self.attach(self.pool)
+            raise
+
+    def attach(self, pool: "FairPool") -> None:
+        """Work in that pool from now on; what was held goes there."""
+        assert self._attached is not None, "only a detached share can be attached"
+        self.pool = pool
+        self._attached.set_result(None)
+        self._attached = None
+
+    async def _run(self, work: Callable[..., Result], args: tuple[Any, ...]) -> Result:
         loop = asyncio.get_running_loop()
         job = _Job(loop.create_future(), work, args)
-        self._pool.accept(self, job, loop)
+        self.pool.accept(self, job, loop)
         try:
             result: Result = await job.future
         except asyncio.CancelledError:
             if job.state == _Job.WAITING:
-                self._pool.drop(self, job)
+                self.pool.drop(self, job)
             elif job.state == _Job.STARTED:
                 job.late = loop.create_future()
                 await _outlast(job.late)
@@ -97,6 +134,21 @@ class FairPool:
         self._drained: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._own = PoolShare(self, name)
+
+    @property
+    def threads(self) -> int:
+        """How many at most."""
+        return self._limit
+
+    @property
+    def running(self) -> int:
+        """Jobs that threads work on now."""
+        return min(self._started, self._limit)
+
+    @property
+    def queued(self) -> int:
+        """Jobs that wait for a thread."""
+        return self._started - self.running + sum(len(share.waiting) for share in self._turns)
 
     def share(self, name: str) -> PoolShare:
         """A new fair part. It costs nothing while it has no work and needs no closing."""

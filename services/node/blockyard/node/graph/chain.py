@@ -60,3 +60,19 @@ def descends(node: "Node", target: "Node") -> bool:
             seen.add(current.uid)
             pending.extend(edge.node for edge in current.children.values())
     return False
+
+
+def subtree(node: "Node") -> "list[Node]":
+    """A node and everything below it, each once, parents before their children."""
+    found: list[Node] = []
+    pending, seen = [(node, False)], set()
+    while pending:
+        current, children_done = pending.pop()
+        if children_done:
+            found.append(current)
+        elif current.uid not in seen:
+            seen.add(current.uid)
+            pending.append((current, True))
+            pending.extend((edge.node, False) for edge in current.children.values())
+    found.reverse()
+    return found

@@ -1,17 +1,10 @@
 """What the graph is built on: storage, pool, clock, bounds. Given by `app`, shared by all nodes of one graph."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from blockyard.base.clock import Clock
-from blockyard.node.interface.driver import Pool
+from blockyard.node.core.pool import FairPool
 from blockyard.node.interface.storage import Storage
-
-
-class SharedPool(Protocol):
-    """A pool that hands out fair shares."""
-
-    def share(self, name: str) -> Pool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +12,8 @@ class Environment:
     """Everything outside the graph that opening a node needs."""
 
     storage: Storage
-    pool: SharedPool
+    pool: FairPool
+    """The main executor's."""
     clock: Clock
     follow_backing: bool = True
     """The gate for backing files that headers name: follow beneath the roots, or deny."""

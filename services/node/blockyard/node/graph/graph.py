@@ -22,6 +22,7 @@ from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.drain import drained
 from blockyard.node.graph.environment import Environment
 from blockyard.node.graph.events import Hub
+from blockyard.node.graph.executors import Executors
 from blockyard.node.graph.freezing import let_go
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.opening import Opener
@@ -61,6 +62,7 @@ class Graph:
         self.claimed: set[str] = set()
         """Names of nodes that are being opened."""
         self.hub: Hub[Node | NodeReport] = Hub(first_revision=environment.clock.wall_ns() // 1_000_000)
+        self.executors = Executors(self, environment.pool)
         self._numbers = count(1)
         self._news: dict[str, Node] | None = None
         """Changes that are not told yet, while a transaction applies its own."""
@@ -93,6 +95,7 @@ class Graph:
             await opener.close()
             return node
         for opened in opener.opened:
+            self.executors.settle(opened)
             self.nodes[opened.name] = opened
             opened.on_changed = self.changed
         opener.leave_names()
@@ -119,6 +122,7 @@ class Graph:
         problems: list[str] = []
         while self.nodes:
             tops = [node for node in self.nodes.values() if all(edge.parent is None for edge in node.parents)]
+            assert tops, "an edge without its parent keeps every node"
             for node in tops:
                 try:
                     await self._release(node)

@@ -55,6 +55,8 @@ class Node:
     """Made by the service itself, closed with its last parent."""
     discard: DiscardMode = DiscardMode.UNMAP
     no_flush: bool = False
+    executor: str = "main"
+    """Where its work that blocks is done (see `graph.executors`)."""
     path: str = ""
     """The file at the bottom as it was named; resolves what headers name. Not shown to clients."""
     filename: str = ""

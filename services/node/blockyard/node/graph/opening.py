@@ -6,6 +6,7 @@ graph adds the nodes when everything stands.
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from blockyard.base.errors import (
@@ -26,6 +27,7 @@ from blockyard.base.errors import (
 from blockyard.node.drivers.catalogue import driver_class
 from blockyard.node.graph.definition import AUTO_PREFIX, NodeDefinition, check_name, driver_options
 from blockyard.node.graph.edge import Edge
+from blockyard.node.graph.executors import MAIN
 from blockyard.node.graph.freezing import hold_chain, let_go
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.permissions import refresh
@@ -48,7 +50,7 @@ def driver_context(
         node_name=name,
         read_only=definition.read_only,
         children=children,
-        pool=environment.pool.share(name),
+        pool=graph.executors.share(name, definition.executor),
         storage=environment.storage,
         clock=environment.clock,
         discard=definition.discard,
@@ -130,6 +132,7 @@ class Opener:
         class_ = driver_class(definition.driver)
         options = driver_options(class_, definition.options)
         edges = await self._open_children(name, class_, definition, depth, chain)
+        definition = _placed(definition, edges)
         try:
             children = dict(edges)
             context = driver_context(self._graph, name, definition, children)
@@ -212,6 +215,7 @@ class Opener:
             implicit=implicit,
             discard=definition.discard,
             no_flush=definition.no_flush,
+            executor=definition.executor or MAIN,
             path=str(definition.options.get("filename", "")),
             on_blockers=self._graph.changed,
         )
@@ -286,14 +290,13 @@ def _detach(edges: list[Edge]) -> None:
 
 def _inherit(child: NodeDefinition, parent: NodeDefinition, role: Role) -> NodeDefinition:
     """A child that is defined inside its parent takes over what the parent's user meant for all of it."""
-    from dataclasses import replace
-
     if role is Role.BACKING:
         return replace(
             child,
             read_only=True,
             force_share=child.force_share or parent.force_share,
             direct=child.direct or parent.direct,
+            executor=child.executor or parent.executor,
             children={
                 name: replace(below, read_only=True) if isinstance(below, NodeDefinition) else below
                 for name, below in child.children.items()
@@ -305,4 +308,13 @@ def _inherit(child: NodeDefinition, parent: NodeDefinition, role: Role) -> NodeD
         force_share=child.force_share or parent.force_share,
         direct=child.direct or parent.direct,
         no_flush=child.no_flush or parent.no_flush,
+        executor=child.executor or parent.executor,
     )
+
+
+def _placed(definition: NodeDefinition, edges: list[tuple[str, Edge]]) -> NodeDefinition:
+    """A node whose executor nobody chose goes where its file already is, as QEMU's do; so filters stay with it."""
+    file = dict(edges).get("file")
+    if definition.executor or file is None or file.node.executor == MAIN:
+        return definition
+    return replace(definition, executor=file.node.executor)

@@ -27,7 +27,10 @@ Result = TypeVar("Result")
 
 
 class Pool(Protocol):
-    """A bounded executor for system calls that block and for CPU work that releases the GIL."""
+    """A bounded executor for system calls that block and for CPU work that releases the GIL.
+
+    A driver's stays the same object for its life: when the node moves, the graph makes it work elsewhere.
+    """
 
     def run(self, work: Callable[..., Result], *args: Any) -> Awaitable[Result]: ...
 
@@ -153,6 +156,20 @@ class Driver(ABC):
         """Drop a range, aligned to `limits.discard_alignment` but for an end at `size`; best effort.
 
         What it reads as afterwards is the driver's choice, and stable.
+        """
+        return
+
+    async def detach_executor(self) -> None:
+        """Let go of everything that is bound to the present executor: the node is drained and about to move
+        (bdrv_detach_aio_context). Parents are asked before their children. For drivers with threads, timers or
+        descriptors of their own; `context.pool` follows by itself, and still runs work here.
+        """
+        return
+
+    def attach_executor(self) -> None:
+        """The node has its executor, a new one or, if the move failed, the old one (bdrv_attach_aio_context).
+
+        Children are asked before their parents. Never fails.
         """
         return
 

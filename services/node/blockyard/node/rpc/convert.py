@@ -23,7 +23,7 @@ from blockyard.node.interface.driver import CheckReport, FormatDriver, NodeInfo,
 from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.permissions import names
 from blockyard.node.rpc.accounts import account_stats
-from blockyard.node.rpc.definitions import EXECUTOR, option_value
+from blockyard.node.rpc.definitions import option_value
 from blockyard.node.rpc.words import number_of
 from blockyard.v1 import node_pb2, types_pb2
 
@@ -63,7 +63,7 @@ def basic_state(node: Node, info: NodeInfo = _UNKNOWN) -> types_pb2.BlockDriverS
         discard=number_of(types_pb2.DiscardMode, node.discard.value),  # type: ignore[arg-type]
         detect_zeroes=number_of(types_pb2.DetectZeroes, definition.detect_zeroes.value),  # type: ignore[arg-type]
         copy_on_read=copy_on_read_users(node),
-        executor=EXECUTOR,
+        executor=node.executor,
         filename=node.filename,
         exact_filename=_exact_filename(node),
         full_open_options=definition.specification(),

@@ -24,9 +24,6 @@ MAX_JSON_BYTES: Final = 64 * 1024
 MAX_NESTING: Final = 64
 MAX_VALUE_DEPTH: Final = 32
 """Lists and maps inside each other; protobuf itself reads 100 levels of messages."""
-EXECUTOR: Final = "main"
-"""The only executor there is: the service's event loop."""
-
 INSERTED_BY_JOBS: Final = ("copy_before_write", "mirror_top")
 """Filters that do nothing without the copy session behind them."""
 
@@ -74,8 +71,6 @@ def _refuse_unserved(message: drivers_pb2.NodeDefinition) -> None:
         raise NotImplementedYet(
             "a job's filter as a node of its own", "start a backup or mirror: it inserts its filter"
         )
-    if message.executor not in ("", EXECUTOR):
-        raise InvalidArgument("executor", repr(EXECUTOR), repr(message.executor[:64]))
     if message.ephemeral:
         raise NotImplementedYet("ephemeral", "put an overlay above the node yourself")
     if message.auto_read_only:

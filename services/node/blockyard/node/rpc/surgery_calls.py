@@ -97,13 +97,19 @@ class SurgeryCalls(Calls):
     ) -> node_pb2.UndrainNodeResponse:
         return node_pb2.UndrainNodeResponse(expired=self._backstage.leases.end(request.drain_id))
 
+    async def SetExecutor(self, request: node_pb2.SetExecutorRequest, context: Any) -> types_pb2.BlockDriverState:  # noqa: N802
+        node = self._graph.get(request.node_name)
+        if not request.executor:
+            raise InvalidArgument("executor", "the name of an executor", "nothing")
+        await self._graph.executors.move(node, request.executor)
+        return await full_state(node)
+
     AmendImage = later("AmendImage", "options of an image are fixed when it is created")
     RebaseImage = later("RebaseImage", "a stream job, or ChangeBackingFile, covers the common cases")
     ReopenNodes = later("ReopenNodes", "close the node and open it with its new definition")
     AddChild = later("AddChild", "no driver takes a changing number of children")
     RemoveChild = later("RemoveChild", "no driver takes a changing number of children")
     SetNodeActive = later("SetNodeActive", "nodes are not handed over between processes")
-    SetExecutor = later("SetExecutor", "there is one executor")
     ListCatalogue = later("ListCatalogue", "nothing outlives the process")
     RestoreCatalogueEntry = later("RestoreCatalogueEntry", "nothing outlives the process")
     ForgetCatalogueEntry = later("ForgetCatalogueEntry", "nothing outlives the process")
