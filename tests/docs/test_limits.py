@@ -14,7 +14,8 @@ from blockyard.node.core import accounting, dirty, pool
 from blockyard.node.drivers import memory
 from blockyard.node.exports.nbd import limits as nbd
 from blockyard.node.formats.qcow2 import limits as qcow2
-from blockyard.node.graph import events, executors, graph, leases, recording, writing
+from blockyard.node.graph import events, executors, graph, leases, recording, restoring, writing
+from blockyard.node.keeping import schema
 from blockyard.node.rpc import bitmaps, copy, data, definitions
 from blockyard.node.rpc import memory as answers
 from blockyard.node.rpc import session as io_session
@@ -47,6 +48,8 @@ EXPECTED: dict[tuple[str, str], list[str]] = {
     ("graph", "frames of Python for one request"): [str(graph._FRAMES_PER_LAYER), number(graph._FRAMES_MAX)],
     ("graph", "data and surroundings of an allocation"): [size(writing.JOIN_MAX)],
     ("graph", "a copy on read"): [size(writing.POPULATE_STEP)],
+    ("node service", "entries restored"): [str(restoring.AT_ONCE)],
+    ("node service", "wait for a reader of the catalogue"): [f"{schema.BUSY_MS // 1000} s"],
     ("node service", "changes kept for watchers"): [str(events.HISTORY), number(events.QUEUE)],
     ("node service", "drains held by clients"): [
         str(leases.MAX_LEASES), f"{leases.MAX_SECONDS:g} s"

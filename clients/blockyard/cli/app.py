@@ -34,6 +34,7 @@ GROUPS: Final = {
     "bitmap": "Record which parts of a node were written.",
     "export": "Make nodes available to guests over NBD.",
     "executor": "Pools of threads of their own for nodes on slow disks.",
+    "catalogue": "What comes back after a restart, and what did not.",
     "job": "Mirror, back up, stream and commit; steer and watch jobs.",
     "stats": "Requests, bytes and latencies of every node.",
     "driver": "The drivers and their options.",

@@ -17,7 +17,7 @@ from blockyard.v1 import job_pb2, types_pb2
 from blockyard.v1.data_pb2 import BlockExtent
 from blockyard.v1.export_pb2 import Export
 from blockyard.v1.job_pb2 import Job
-from blockyard.v1.node_pb2 import CheckImageResponse, DriverInfo, GetServerInfoResponse, ImageInfo
+from blockyard.v1.node_pb2 import CatalogueEntry, CheckImageResponse, DriverInfo, GetServerInfoResponse, ImageInfo
 from blockyard.v1.types_pb2 import BlockDriverState, DirtyBitmap
 
 Facts = Iterable[tuple[str, str]]
@@ -197,6 +197,21 @@ def export_facts(export: Export) -> Facts:
         yield "uri", uri
     for client in export.clients:
         yield "client", f"{client.address or 'local'}, {client.requests} requests, {client.in_flight} in flight"
+
+
+CATALOGUE: Final[Sequence[Column]] = (
+    Column("KIND", lambda entry: entry.kind),
+    Column("NAME", lambda entry: entry.name),
+    Column("STATE", lambda entry: f"failed: {entry.failure}" if entry.failure else "there"),
+)
+
+
+def catalogue_facts(entry: CatalogueEntry) -> Facts:
+    """One entry of the catalogue."""
+    yield entry.kind, entry.name
+    yield "state", "failed" if entry.failure else "there"
+    yield "failure", entry.failure
+    yield "definition", entry.definition
 
 
 DRIVERS: Final[Sequence[Column]] = (

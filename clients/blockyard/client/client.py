@@ -19,6 +19,7 @@ from blockyard.base.errors import PeerUnavailable
 from blockyard.client.addresses import default_address
 from blockyard.client.bitmaps import Bitmaps
 from blockyard.client.calls import DEFAULT_TIMEOUT_S, Service, Settings
+from blockyard.client.catalogue import Catalogue
 from blockyard.client.data import Data
 from blockyard.client.executors import Executors
 from blockyard.client.exports import Exports
@@ -71,6 +72,11 @@ class Client:
     def nodes(self) -> Nodes:
         """The live graph."""
         return Nodes(self._service("NodeService"))
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """What comes back after a restart."""
+        return Catalogue(self._service("NodeService"))
 
     @cached_property
     def images(self) -> Images:

@@ -44,6 +44,8 @@ PRECONDITIONS: Final[dict[str, tuple[str, str, str]]] = {
     "FILE_BUSY": ("LOCKED", "{path}", "{lock}"),
     "OWNER_MISMATCH": ("OWNED", "{name}", "{owner}"),
     "PERMISSION_CONFLICT": ("CONFLICT", "{node_name}", "{user} and {owner} exclude each other"),
+    "DEPENDENCY_NOT_RESTORED": ("NOT_RESTORED", "{needs_name}", "{needs_kind} {needs_name}: {failure}"),
+    "BITMAP_INCONSISTENT": ("INCONSISTENT", "{name}", "its bits were lost"),
     "NODE_READ_ONLY": ("READ_ONLY", "{node_name}", "opened read-only"),
     "JOB_VERB_NOT_ALLOWED": ("STATE", "{job_id}", "{state}"),
 }
@@ -57,6 +59,9 @@ RESOURCES: Final[dict[str, tuple[str, str]]] = {
     "RESOURCE_EXISTS": ("{kind}", "{name}"),
     "RESOURCE_NOT_FOUND": ("{kind}", "{name}"),
     "RESOURCE_BUSY": ("{kind}", "{name}"),
+    "ENTRY_NOT_RESTORED": ("{kind}", "{name}"),
+    "DEPENDENCY_NOT_RESTORED": ("{kind}", "{name}"),
+    "BITMAP_INCONSISTENT": ("bitmap", "{name}"),
     "OWNER_MISMATCH": ("{kind}", "{name}"),
     "ETAG_MISMATCH": ("{kind}", "{name}"),
     "FILE_NOT_FOUND": ("file", "{path}"),

@@ -18,11 +18,16 @@ from blockyard.node.config import NodeConfig
 from blockyard.node.copying.sessions import CopySessions
 from blockyard.node.core.pool import FairPool
 from blockyard.node.exports.exports import Exports
+from blockyard.node.exports.kept import ExportKind
 from blockyard.node.exports.nbd import NbdLimits, NbdServer
+from blockyard.node.graph.catalogue import Catalogue
 from blockyard.node.graph.environment import Environment
 from blockyard.node.graph.graph import Graph
 from blockyard.node.graph.leases import DrainLeases
+from blockyard.node.graph.restoring import restore_all
 from blockyard.node.interface import tracing
+from blockyard.node.interface.keeper import Keeper
+from blockyard.node.keeping import SqliteKeeper, state_directory
 from blockyard.node.rpc.bitmaps import BitmapServicer
 from blockyard.node.rpc.calls import Backstage, unserved
 from blockyard.node.rpc.copy import CopyServicer
@@ -84,6 +89,8 @@ async def serving(
         exports = await _exports(stack, config, graph, clock)
         copies = CopySessions(graph)
         stack.push_async_callback(_abandon, copies)
+        # Before anything ends: what the end takes away is to come back.
+        stack.callback(graph.kept.catalogue.hold)
         leases = DrainLeases(graph)
         stack.callback(leases.close)
         services = _services(config, telemetry, graph, exports, copies, leases)
@@ -107,7 +114,7 @@ async def _graph(stack: AsyncExitStack, config: NodeConfig, clock: Clock) -> Gra
     pool = FairPool(config.pool_threads, name="node")
     stack.push_async_callback(pool.close)
     environment = Environment(storage, pool, clock, config.follow_backing, config.max_chain_depth, config.max_nodes)
-    graph = Graph(environment)
+    graph = Graph(environment, Catalogue(await _keeper(stack, config)))
     stack.push_async_callback(graph.executors.close)
     for text in config.executors:
         graph.executors.create(*executor_named(text))
@@ -115,11 +122,21 @@ async def _graph(stack: AsyncExitStack, config: NodeConfig, clock: Clock) -> Gra
     return graph
 
 
+async def _keeper(stack: AsyncExitStack, config: NodeConfig) -> Keeper | None:
+    if not config.state_directory:
+        return None
+    directory = stack.enter_context(state_directory(config.state_directory))
+    return await stack.enter_async_context(SqliteKeeper.opened(directory))
+
+
 async def _exports(stack: AsyncExitStack, config: NodeConfig, graph: Graph, clock: Clock) -> Exports:
     limits = NbdLimits(connections=config.nbd_connections, total_bytes=config.nbd_total_bytes)
     nbd = NbdServer(clock, limits, lambda kind, detail: _log.warning(kind, extra=dict(detail)))
-    exports = Exports(graph, nbd, own_addresses=config.export_addresses)
+    exports = Exports(graph, nbd, own_addresses=config.export_addresses, listens_later=bool(config.nbd))
     stack.push_async_callback(exports.stop)
+    graph.kept.catalogue.add(ExportKind(graph, exports))
+    await restore_all(graph)
+    # Clients that come back find their exports again.
     for text in config.nbd:
         await exports.listen(nbd_address(text))
     return exports

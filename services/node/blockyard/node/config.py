@@ -12,6 +12,9 @@ class NodeConfig(ServiceConfig):
 
     storage_roots: tuple[str, ...] = (".",)
     """Directories that hold images. Nothing outside them is ever opened; relative names begin in the first."""
+    state_directory: str = ""
+    """Directory of this service alone, where it keeps what comes back after a restart: nodes, exports, names of
+    bitmaps. Empty keeps nothing."""
     nbd: tuple[str, ...] = ()
     """Where NBD exports are served that name no address of their own: unix:/path or host:port."""
     export_addresses: bool = True

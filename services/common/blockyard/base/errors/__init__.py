@@ -87,6 +87,16 @@ from blockyard.base.errors.storage import (
     AddressUnavailable,
     PeerUnavailable,
 )
+from blockyard.base.errors.kept import (
+    StateDirectoryUnusable,
+    StateDirectoryBusy,
+    CatalogueDamaged,
+    CatalogueTooNew,
+    CatalogueNotWritten,
+    EntryNotRestored,
+    DependencyNotRestored,
+    BitmapInconsistent,
+)
 from blockyard.base.errors.jobs import (
     JobVerbNotAllowed,
     JobCancelled,
@@ -149,6 +159,14 @@ __all__ = [
     "FileReadOnly",
     "NoSpace",
     "IoError",
+    "StateDirectoryUnusable",
+    "StateDirectoryBusy",
+    "CatalogueDamaged",
+    "CatalogueTooNew",
+    "CatalogueNotWritten",
+    "EntryNotRestored",
+    "DependencyNotRestored",
+    "BitmapInconsistent",
     "JobVerbNotAllowed",
     "JobCancelled",
     "ProtocolViolation",

@@ -75,9 +75,7 @@ class CopyingSession(Session):
             children={"file": self.source.name, "target": self.target.name},
             executor=self.source.executor,
         )
-        node = await self.graph.open(definition)
-        node.implicit = True
-        return node
+        return await self.graph.open(definition, of_job=True)
 
     def interpose(self, interposer: Interposer | None) -> None:
         assert self.filter is not None
@@ -162,11 +160,27 @@ class ChainedSession(CopyingSession):
         if node.read_only:
             await surgery.set_writable(self.graph, node, True)
             self._opened_for_writing = node
+            node.lent_for_writing = True
 
     async def restore_read_only(self) -> None:
         node, self._opened_for_writing = self._opened_for_writing, None
         if node is not None and self.graph.nodes.get(node.name) is node:
             await surgery.set_writable(self.graph, node, False)
+        if node is not None:
+            node.lent_for_writing = False
+
+    def give_for_writing(self) -> "Node | None":
+        """What was opened for writing stays so: guests write to it from now on."""
+        node, self._opened_for_writing = self._opened_for_writing, None
+        if node is not None:
+            node.lent_for_writing = False
+        return node
+
+    def lend_again(self, node: "Node | None") -> None:
+        """Undo `give_for_writing`."""
+        self._opened_for_writing = node
+        if node is not None:
+            node.lent_for_writing = True
 
     async def grow_base(self, base: "Node", target: "User") -> None:
         """A base smaller than what is committed into it grows first."""

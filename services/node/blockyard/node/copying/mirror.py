@@ -10,11 +10,12 @@ from blockyard.node.core.dirty import DirtyBitmap
 from blockyard.node.graph import moving, requests
 from blockyard.node.graph.chain import below_filters, descends, layers
 from blockyard.node.graph.drain import drained
-from blockyard.node.graph.user import WRITER
+from blockyard.node.graph.user import SOLE_WRITER, WRITER
 
 if TYPE_CHECKING:
     from blockyard.node.graph.node import Node
     from blockyard.node.graph.user import User
+    from blockyard.node.interface.permissions import Permissions
 
 
 class MirrorSession(ChainedSession):
@@ -87,10 +88,7 @@ class MirrorSession(ChainedSession):
             await self.copy_rest()
             await requests.flush(self.target)
             if action is FinishAction.PIVOT:
-                self._check_alone_on_top()
-                self._share_target()
-                moving.move_users(replaced or self.filter, self.target)
-                self._opened_for_writing = None
+                await self._move_users(replaced or self.filter, self.target)
             self.stop_recording(below_filters(self.source))
             filter_ = self.detach_filter()
         await self.leave_behind(filter_)
@@ -98,11 +96,27 @@ class MirrorSession(ChainedSession):
         self.graph.changed(self.source, self.target)
         await self.leave_behind(self.source)
 
-    def _share_target(self) -> None:
-        """Guests may write to it from now on: nothing is copied any more."""
+    async def _move_users(self, node: "Node", target: "Node") -> None:
+        """The pivot itself: durable before any guest can write to the target, or taken back."""
+        self._check_alone_on_top()
+        self._permit_target(WRITER)
+        moved = moving.move_users(node, target)
+        given = self.give_for_writing()
+        moved.freeze(f"{self.spec.owner} moves the users of {node.name}")
+
+        def take_back() -> None:
+            moved.undo()
+            self.lend_again(given)
+            self._permit_target(SOLE_WRITER)
+
+        await self.graph.kept.keep(take_back, *moved.touched.values())
+        moved.thaw()
+
+    def _permit_target(self, permissions: "Permissions") -> None:
+        """Guests may write to it when nothing is copied any more."""
         for user in self.users:
             if user.node is self.target and user.writable:
-                user.permit(WRITER)
+                user.permit(permissions)
 
     def _check_alone_on_top(self) -> None:
         """After the pivot of a commit guests write to the base: whoever still reads the top would see it change."""

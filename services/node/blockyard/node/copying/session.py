@@ -33,7 +33,7 @@ class Recorder(Bitmap):
     """The work map as a bitmap of the source: guests' writes put granules back and wake an order that waits."""
 
     def __init__(self, name: str, bits: DirtyBitmap, owner: str) -> None:
-        super().__init__(name, bits, owner=owner)
+        super().__init__(name, bits, owner=owner, internal=True)
         self.dirtied = 0
         self.arrived = asyncio.Event()
 

@@ -22,11 +22,13 @@ class CreateExport(Action):
 
     async def switch(self, plan: Plan) -> None:
         export_id, node_name, config, addresses = self._wanted
-        export = await self._exports.create(export_id, node_name, config, addresses, validate_only=False)
+        export = await self._exports.create(
+            export_id, node_name, config, addresses, validate_only=False, durable=False
+        )
         self._made = export.export_id
 
     async def switch_back(self, plan: Plan) -> None:
-        await self._exports.delete(self._made, force=True)
+        await self._exports.end(self._made, force=True)
 
 
 class DeleteExport(Action):
@@ -40,5 +42,11 @@ class DeleteExport(Action):
     def apply(self, plan: Plan) -> None:
         self._exports.check_deletable(self._export_id, force=self._force)
 
+    async def switch(self, plan: Plan) -> None:
+        self._exports.leave(self._export_id)
+
+    async def switch_back(self, plan: Plan) -> None:
+        self._exports.stay(self._export_id)
+
     async def commit(self, plan: Plan) -> None:
-        await self._exports.delete(self._export_id, force=self._force)
+        await self._exports.end(self._export_id, force=self._force)

@@ -12,10 +12,17 @@ from contextvars import Context
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from blockyard.base.errors import InvalidArgument, NodeInUse, PathDenied, ResourceExists, ResourceNotFound
+from blockyard.base.errors import (
+    BlockError,
+    InvalidArgument,
+    NodeInUse,
+    PathDenied,
+    ResourceExists,
+    ResourceNotFound,
+)
 from blockyard.node.exports.nbd import Address, ExportConfig, ExportInfo, NbdServer
 from blockyard.node.exports.nbd.export import check_config
 from blockyard.node.graph import recording
@@ -26,6 +33,9 @@ from blockyard.node.graph.graph import Graph
 if TYPE_CHECKING:
     from blockyard.node.graph.node import Node
     from blockyard.node.graph.user import User
+
+KIND: Final = "export"
+"""Of its entries in the catalogue, and of its users."""
 
 
 @dataclass(slots=True)
@@ -43,29 +53,45 @@ class GuestExport:
     """Addresses of its own, as asked for."""
     bound: list[Address] = field(default_factory=list)
     """The same as they became; empty means those of the configuration."""
+    leaving: bool = False
+    """It ends, and does not come back."""
 
 
 class Exports:
     """All exports of a node service."""
 
-    def __init__(self, graph: Graph, server: NbdServer, *, own_addresses: bool = True) -> None:
+    def __init__(
+        self, graph: Graph, server: NbdServer, *, own_addresses: bool = True, listens_later: bool = False
+    ) -> None:
+        """`listens_later`: there will be a default address, when the exports that were kept are there again."""
         self._graph = graph
         self._server = server
         self._own_addresses = own_addresses
+        self._listens_later = listens_later
         self._exports: dict[str, GuestExport] = {}
         self._numbers = count(1)
         self._default: list[Address] = []
 
     async def listen(self, address: Address) -> list[Address]:
         """Listen where the configuration says. Raises AddressUnavailable."""
-        bound = await self._open(address)
+        bound = [address] if address in self._server.addresses else await self._open(address)
         self._default += bound
         return bound
 
     async def create(
-        self, export_id: str, node_name: str, config: ExportConfig, addresses: list[Address], *, validate_only: bool
+        self,
+        export_id: str,
+        node_name: str,
+        config: ExportConfig,
+        addresses: list[Address],
+        *,
+        validate_only: bool,
+        durable: bool = True,
     ) -> GuestExport:
-        """Serve a node. Raises NodeNotFound, NodeReadOnly, ResourceExists, AddressUnavailable ..."""
+        """Serve a node. `durable = False` leaves it to the caller to keep it.
+
+        Raises NodeNotFound, NodeReadOnly, ResourceExists, AddressUnavailable ...
+        """
         export_id = export_id or f"export-{next(self._numbers)}"
         check_name(export_id, "export_id")
         config = config if config.name else replace(config, name=export_id)
@@ -73,7 +99,7 @@ class Exports:
             raise ResourceExists("export", export_id)
         if addresses and not self._own_addresses:
             raise PathDenied(str(addresses[0]), "exports listen at the configured addresses only")
-        if not addresses and not self._default:
+        if not addresses and not self._default and not self._listens_later:
             raise InvalidArgument("addresses", "at least one: the service has no NBD address", "none")
         user = self._graph.use(node_name, "export", export_id, writable=config.writable)
         export = GuestExport(export_id, config, user, self._graph.environment.clock.wall_ns(), asked=addresses)
@@ -86,10 +112,22 @@ class Exports:
             raise
         if validate_only:
             await self._let_go(export)
+        elif durable:
+            await self._keep(export_id)
         return export
+
+    async def _keep(self, export_id: str) -> None:
+        """It comes back after a restart. Raises CatalogueNotWritten; then it runs no more."""
+        try:
+            await self._graph.kept.catalogue.commit()
+        except BaseException:
+            await self.end(export_id, force=True)
+            await self._graph.kept.overwrite()
+            raise
 
     async def _start(self, export: GuestExport) -> None:
         self._exports[export.export_id] = export
+        self._graph.kept.catalogue.touch(KIND, export.export_id)
         try:
             node = export.user.node
             export.bitmaps = recording.claim(self._graph, node, export.config.bitmaps, export.user.holder)
@@ -128,10 +166,36 @@ class Exports:
             raise NodeInUse(export.user.node_name, "stop exporting", owners)
 
     async def delete(self, export_id: str, *, force: bool = False) -> None:
-        """Serve it no longer. Raises ResourceNotFound, or NodeInUse while clients are connected, unless forced."""
+        """Serve it no longer. Raises ResourceNotFound, or NodeInUse while clients are connected, unless forced.
+
+        First it is no longer kept, then it ends: after a crash it is gone, or clients find it again.
+        """
+        self.check_deletable(export_id, force=force)
+        self.leave(export_id)
+        await self._graph.kept.commit(lambda: self.stay(export_id))
+        try:
+            await self.end(export_id, force=force)
+        except BlockError:  # a client came meanwhile
+            self.stay(export_id)
+            await self._graph.kept.catalogue.commit()
+            raise
+
+    def leave(self, export_id: str) -> None:
+        """It is not to come back; it ends next. Raises ResourceNotFound."""
+        self.get(export_id).leaving = True
+        self._graph.kept.catalogue.touch(KIND, export_id)
+
+    def stay(self, export_id: str) -> None:
+        """Undo `leave`."""
+        self.get(export_id).leaving = False
+        self._graph.kept.catalogue.touch(KIND, export_id)
+
+    async def end(self, export_id: str, *, force: bool) -> None:
+        """Serve it no longer; the catalogue is the caller's matter. Raises ResourceNotFound or NodeInUse."""
         export = self.get(export_id)
         await self._server.remove_export(export.config.name, hard=force)
         del self._exports[export_id]
+        self._graph.kept.catalogue.touch(KIND, export_id)
         await self._let_go(export)
 
     async def _let_go(self, export: GuestExport) -> None:

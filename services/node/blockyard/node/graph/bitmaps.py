@@ -6,7 +6,7 @@ one again when the job ends (QEMU's block/dirty-bitmap.c). Must not know jobs or
 
 from dataclasses import dataclass
 
-from blockyard.base.errors import ResourceBusy
+from blockyard.base.errors import BitmapInconsistent, ResourceBusy
 from blockyard.node.core.dirty import DirtyBitmap
 
 
@@ -20,6 +20,10 @@ class Bitmap:
     owner: str = ""
     """Who froze it; empty if nobody."""
     persistent: bool = False
+    internal: bool = False
+    """A session's own, not a client's."""
+    inconsistent: bool = False
+    """It missed writes: it can only be deleted."""
     successor: DirtyBitmap | None = None
     """Records instead of `bits` while frozen."""
 
@@ -28,9 +32,19 @@ class Bitmap:
         bits.mark(offset, length)
 
     def require_free(self) -> None:
+        """Raises ResourceBusy if an owner froze it, or BitmapInconsistent."""
+        self.require_unowned()
+        self.require_consistent()
+
+    def require_unowned(self) -> None:
         """Raises ResourceBusy if an owner froze it."""
         if self.owner:
             raise ResourceBusy("bitmap", self.name, self.owner)
+
+    def require_consistent(self) -> None:
+        """Raises BitmapInconsistent for one whose bits say nothing."""
+        if self.inconsistent:
+            raise BitmapInconsistent(self.name)
 
     def freeze(self, owner: str) -> None:
         """New writes go to a successor until `thaw`. Raises ResourceBusy."""

@@ -39,6 +39,8 @@ class NodeDefinition:
     executor: str = ""
     ephemeral: bool = False
     """Under a temporary overlay."""
+    followed: "NodeDefinition | None" = None
+    """What the header led to when the catalogue kept it; gives its nodes their names again. No client says this."""
 
     def check(self) -> None:
         """Raises InvalidArgument for common options that contradict each other."""

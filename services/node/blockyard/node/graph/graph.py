@@ -17,6 +17,7 @@ from typing import Final
 from blockyard.base.errors import BlockError, NodeInUse, NodeNotFound, NodeReadOnly
 from blockyard.node.core.accounting import Account
 from blockyard.node.graph import requests
+from blockyard.node.graph.catalogue import Catalogue
 from blockyard.node.graph.chain import above_filters
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.drain import drained
@@ -24,6 +25,8 @@ from blockyard.node.graph.environment import Environment
 from blockyard.node.graph.events import Hub
 from blockyard.node.graph.executors import Executors
 from blockyard.node.graph.freezing import let_go
+from blockyard.node.graph.keeping import Keeping
+from blockyard.node.graph.kept_kinds import BitmapKind, NodeKind
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.opening import Opener
 from blockyard.node.graph.permissions import refresh
@@ -55,12 +58,15 @@ class NodeReport:
 class Graph:
     """All open nodes of one node service."""
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: Environment, catalogue: Catalogue | None = None) -> None:
         self.environment = environment
         _make_room_for_frames(environment.max_chain_depth)
         self.nodes: dict[str, Node] = {}
+        self.kept = Keeping(catalogue or Catalogue(), self.nodes)
+        self.kept.catalogue.add(NodeKind(self))
+        self.kept.catalogue.add(BitmapKind(self))
         self.claimed: set[str] = set()
-        """Names of nodes that are being opened."""
+        """Names of nodes that are being opened or closed."""
         self.hub: Hub[Node | NodeReport] = Hub(first_revision=environment.clock.wall_ns() // 1_000_000)
         self.executors = Executors(self, environment.pool)
         self._numbers = count(1)
@@ -77,6 +83,10 @@ class Graph:
             raise NodeNotFound(name)
         return node
 
+    def number_from(self, number: int) -> None:
+        """Names that the service chooses begin above this number."""
+        self._numbers = count(number + 1)
+
     def next_number(self) -> int:
         """For names that the service chooses."""
         return next(self._numbers)
@@ -87,13 +97,28 @@ class Graph:
 
     # --- opening and closing ---------------------------------------------------------------------------
 
-    async def open(self, definition: NodeDefinition, *, validate_only: bool = False) -> Node:
-        """Open a node and what is defined below it; all or nothing. Raises catalogue errors."""
+    async def open(self, definition: NodeDefinition, *, validate_only: bool = False, of_job: bool = False) -> Node:
+        """Open a node and what is defined below it; all or nothing. `of_job`: a job's filter.
+
+        Raises catalogue errors.
+        """
         opener = Opener(self)
         node = await opener.open(definition)
         if validate_only:
             await opener.close()
             return node
+        if of_job:
+            node.implicit = node.of_job = True
+        try:
+            await self.kept.keep_opened(opener.opened)
+        except BaseException:
+            await opener.close()
+            await self.kept.overwrite()
+            raise
+        self._appear(opener)
+        return node
+
+    def _appear(self, opener: Opener) -> None:
         for opened in opener.opened:
             self.executors.settle(opened)
             self.nodes[opened.name] = opened
@@ -102,6 +127,12 @@ class Graph:
         for opened in opener.opened:
             self._publish("added", opened)
         self.changed(*opener.stood_on())
+
+    async def restore(self, definition: NodeDefinition) -> Node:
+        """Open what the catalogue kept, as it kept it. Raises catalogue errors."""
+        opener = Opener(self, restoring=True)
+        node = await opener.open(definition)
+        self._appear(opener)
         return node
 
     async def close(self, name: str, *, validate_only: bool = False) -> list[str]:
@@ -112,7 +143,10 @@ class Graph:
         node = self.get(name)
         if node.parents:
             raise NodeInUse(name, "close", ", ".join(node.holders()))
-        return [] if validate_only else await self._release(node)
+        if validate_only:
+            return []
+        await self.kept.drop_closing(node)
+        return await self._release(node)
 
     async def close_all(self) -> list[str]:
         """Close everything, parents before children; problems are collected, for the rest must close too.
@@ -239,6 +273,7 @@ class Graph:
         self.hub.publish("event", node_name, event)
 
     def _publish(self, kind: str, node: Node) -> None:
+        self.kept.touch(node)
         node.revision = self.hub.revision + 1
         self.hub.publish(kind, node.name, node)  # type: ignore[arg-type]
 

@@ -51,14 +51,15 @@ def _frozen_from(edge: Edge) -> Edge | None:
     return None
 
 
-def move_users(node: "Node", target: "Node") -> None:
+def move_users(node: "Node", target: "Node") -> Changes:
     """Point everyone above `node` to `target`. The caller drained both. Raises NodeInUse or PermissionConflict."""
-    move_edges(check_movable(node, target), target)
+    return move_edges(check_movable(node, target), target)
 
 
-def move_edges(edges: "list[Edge]", target: "Node") -> None:
+def move_edges(edges: "list[Edge]", target: "Node") -> Changes:
     """Point edges to another node; all of them, or none if permissions there conflict. The caller drained."""
     changes = Changes()
     for edge in edges:
         changes.move(edge, target)
     changes.settle()
+    return changes

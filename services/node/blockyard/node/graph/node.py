@@ -53,6 +53,16 @@ class Node:
     read_only: bool
     implicit: bool = False
     """Made by the service itself, closed with its last parent."""
+    of_job: bool = False
+    """A job's filter: it goes with the job and does not come back without it."""
+    leaving: bool = False
+    """It is being closed."""
+    lent_for_writing: bool = False
+    """Read-only, but a job writes to it for a while."""
+    follows_header: bool = False
+    """Its definition left the backing file to the image's header."""
+    header_link: "tuple[Edge, Node] | None" = None
+    """Where the header led when the node was opened."""
     discard: DiscardMode = DiscardMode.UNMAP
     no_flush: bool = False
     executor: str = "main"

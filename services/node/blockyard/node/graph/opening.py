@@ -86,11 +86,15 @@ def named_children(class_: type[Driver], definition: NodeDefinition) -> list[tup
 class Opener:
     """Opens one definition. `opened` lists the new nodes, children before parents."""
 
-    def __init__(self, graph: "Graph", beside: "Mapping[str, Node] | None" = None) -> None:
+    def __init__(
+        self, graph: "Graph", beside: "Mapping[str, Node] | None" = None, *, restoring: bool = False
+    ) -> None:
         """`beside`: nodes that are not in the graph yet, and can be named nonetheless."""
         self._graph = graph
         self._beside = beside or {}
         self._environment = graph.environment
+        self._restoring = restoring
+        """The definition is the catalogue's: it is complete, so nothing is inherited, and it knows all names."""
         self.claimed: set[str] = set()
         self.opened: list[Node] = []
 
@@ -155,8 +159,9 @@ class Opener:
             raise LimitReached("open nodes", self._environment.max_nodes)
         if not name:
             name = f"{AUTO_PREFIX}{graph.next_number()}"
-        else:
+        elif not self._restoring:
             check_name(name)
+            graph.kept.check_not_reserved(name)
         if name in graph.nodes or name in graph.claimed:
             raise NodeExists(name)
         graph.claimed.add(name)
@@ -194,6 +199,8 @@ class Opener:
             if reference == parent.node_name:
                 raise GraphCycle(reference, slot.name)
             return self._beside.get(reference) or self._graph.get(reference)
+        if self._restoring:
+            return await self._open(reference, implicit=True, depth=depth + 1, chain=chain)
         return await self._open(
             _inherit(reference, parent, slot.role), implicit=not reference.node_name, depth=depth + 1, chain=chain
         )
@@ -237,6 +244,7 @@ class Opener:
         slots = {slot.name for slot in driver.children}
         if "backing" not in slots or "backing" in node.definition.children:
             return
+        node.follows_header = True
         reference = driver.backing() if isinstance(driver, FormatDriver) else None
         if reference is None:
             return
@@ -252,7 +260,8 @@ class Opener:
         if self._environment.storage.display(path) in chain:
             raise BackingLoop(image, reference.filename)
         below = await self._open_backing(node, reference, path, depth, chain)
-        node.children["backing"] = Edge(node, "backing", Role.BACKING, below)
+        edge = node.children["backing"] = Edge(node, "backing", Role.BACKING, below)
+        node.header_link = (edge, below)
         refresh(node)
 
     def _locate(self, node: Node, reference: BackingReference) -> str:
@@ -272,6 +281,8 @@ class Opener:
         definition = NodeDefinition(
             reference.format, children={"file": file}, read_only=True, force_share=node.definition.force_share
         )
+        if (was := node.definition.followed) is not None:
+            definition = _named_as(definition, was)
         try:
             return await self._open(
                 _inherit(definition, node.definition, Role.BACKING), implicit=True, depth=depth, chain=chain
@@ -286,6 +297,16 @@ def _detach(edges: list[Edge]) -> None:
     for edge in edges:
         edge.detach()
     refresh(*(edge.node for edge in edges))
+
+
+def _named_as(definition: NodeDefinition, was: NodeDefinition) -> NodeDefinition:
+    """What a header leads to, under the names that it had when the catalogue kept it."""
+    file, file_was = definition.children["file"], was.children.get("file")
+    if definition.driver != was.driver or not isinstance(file, NodeDefinition):
+        return definition
+    if isinstance(file_was, NodeDefinition) and file_was.driver == file.driver:
+        file = replace(file, node_name=file_was.node_name)
+    return replace(definition, node_name=was.node_name, followed=was.followed, children={"file": file})
 
 
 def _inherit(child: NodeDefinition, parent: NodeDefinition, role: Role) -> NodeDefinition:

@@ -44,16 +44,36 @@ def create(graph: "Graph", node: "Node", name: str, granularity: int = 0, *, rec
     return bitmap
 
 
+def lost(graph: "Graph", node: "Node", name: str, granularity: int) -> Bitmap:
+    """A bitmap of an earlier process, whose bits ended with it: it records nothing and can only be deleted.
+
+    Raises ResourceExists or InvalidArgument.
+    """
+    bitmap = create(graph, node, name, granularity, recording=False)
+    bitmap.inconsistent = True
+    return bitmap
+
+
 def default_granularity(node: "Node") -> int:
     """The cluster size between 4 and 64 KiB (bdrv_get_default_bitmap_granularity, block/dirty-bitmap.c)."""
     cluster = node.driver.limits.allocation_unit
     return min(max(cluster, _DEFAULT_LEAST), DEFAULT_GRANULARITY) if cluster else DEFAULT_GRANULARITY
 
 
-def delete(graph: "Graph", node: "Node", name: str) -> None:
-    """Forget a bitmap. Raises ResourceNotFound or ResourceBusy."""
-    find(node, name).require_free()
+def delete(graph: "Graph", node: "Node", name: str) -> Bitmap:
+    """Forget a bitmap; what it was. Raises ResourceNotFound or ResourceBusy."""
+    bitmap = find(node, name)
+    bitmap.require_unowned()
     del node.bitmaps[name]
+    graph.kept.touch_bitmap(node, name)
+    _changed(graph, node)
+    return bitmap
+
+
+def put_back(graph: "Graph", node: "Node", bitmap: Bitmap) -> None:
+    """Undo `delete`: what was written meanwhile is unknown, so nothing is known to be clean."""
+    bitmap.bits.mark(0, bitmap.bits.size)
+    node.bitmaps[bitmap.name] = bitmap
     _changed(graph, node)
 
 

@@ -57,7 +57,8 @@ async def set_backing(
 ) -> None:
     """Change what is below a layer: the header first (durably, and ordered after the mappings), then the edge.
 
-    A crash between the two leaves an image whose header names what it will be opened with: the new chain.
+    The catalogue holds the present link from before the header changes, and the new one before requests go on: a
+    crash between leaves the old or the new chain, and both give the guest the same data.
     """
     driver = node.driver
     if header and not isinstance(driver, BackingChangeable):
@@ -76,14 +77,17 @@ async def set_backing(
             _check_permissions(node, new)
         if header:
             assert isinstance(driver, BackingChangeable)
+            await graph.kept.keep_link(node)
             await driver.change_backing(reference)
             node.backing_filename = reference.filename if reference else ""
             node.backing_format = reference.format if reference else ""
         async with drained(node):
+            before = dict(node.children)
             node.children.pop("backing", None)
             if new is not None:
                 node.children["backing"] = new
             refresh(node)
+            await graph.kept.keep(lambda: _restore_children(node, before), node)
     except BaseException:
         if old is not None:
             old.frozen_reason = ""
@@ -97,6 +101,13 @@ async def set_backing(
     graph.changed(node)
     if old is not None:
         await graph.collect(old.node)
+
+
+def _restore_children(node: "Node", before: dict[str, Edge]) -> None:
+    """In place, for the driver looks at this very mapping."""
+    node.children.clear()
+    node.children.update(before)
+    refresh(node)
 
 
 def _check_permissions(node: "Node", backing: Edge) -> None:

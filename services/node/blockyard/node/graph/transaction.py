@@ -10,9 +10,10 @@ Theory. Every action goes through the same phases, and each phase is done for al
 | settle down | guests of the touched nodes, from here on | yes | flushes what must be durable before the change |
 | apply | everyone: it does not await | yes | checks, and moves edges, all noted in `Changes` |
 | switch | guests | yes | what cannot be done without awaiting: drivers opened anew, exports, copy sessions |
+| keep | guests | yes | the catalogue says durably what the graph is now |
 | commit | nobody any more | no | closes what has gone, tells watchers |
 
-A failure before the end of `switch` takes everything back in reverse order. Failures of prepare and apply are
+A failure before the end of `keep` takes everything back in reverse order. Failures of prepare and apply are
 gathered, so that a caller learns of all of them; permissions are judged when every edge has moved.
 
 Invariants
@@ -258,6 +259,9 @@ class _Run:
 
     async def _switch(self) -> None:
         async with AsyncExitStack() as back:
+            # Guests are still held when all is as it was: what the catalogue may have learnt must not stay.
+            back.push_async_callback(self._graph.kept.overwrite)
+            back.callback(self._touch)
             back.callback(self._plan.changes.undo)
             token = own_freeze.set(self._reason)
             back.callback(own_freeze.reset, token)
@@ -265,9 +269,20 @@ class _Run:
                 with self._naming(index):
                     await action.switch(self._plan)
                 back.push_async_callback(action.switch_back, self._plan)
+            await self._keep()
             back.pop_all()
             own_freeze.reset(token)
         self._plan.changes.thaw()
+
+    async def _keep(self) -> None:
+        """Durable before a guest's write can depend on it. Raises CatalogueNotWritten."""
+        self._touch()
+        await self._graph.kept.catalogue.commit()
+
+    def _touch(self) -> None:
+        plan = self._plan
+        concerned = (plan.changes.touched.values(), plan.altered, plan.opened.values(), plan.closed)
+        self._graph.kept.touch(*(node for nodes in concerned for node in nodes))
 
     async def _commit(self) -> None:
         plan, graph = self._plan, self._graph

@@ -31,6 +31,7 @@ class BitmapServicer(BitmapServiceServicer):
             bitmap = recording.create(
                 self._graph, node, request.name, request.granularity_bytes, recording=not request.disabled
             )
+            await self._graph.kept.commit(lambda: recording.delete(self._graph, node, request.name))
             return dirty_bitmap(node, bitmap)
 
         return await self._memory.once(request, work)
@@ -55,10 +56,12 @@ class BitmapServicer(BitmapServiceServicer):
     ) -> bitmap_pb2.DeleteBitmapResponse:
         node = self._graph.get(request.node_name)
         try:
-            recording.delete(self._graph, node, request.name)
+            deleted = recording.delete(self._graph, node, request.name)
         except ResourceNotFound:
             if not request.allow_missing:
                 raise
+        else:
+            await self._graph.kept.commit(lambda: recording.put_back(self._graph, node, deleted))
         return bitmap_pb2.DeleteBitmapResponse()
 
     async def ClearBitmap(self, request: bitmap_pb2.ClearBitmapRequest, context: Any) -> types_pb2.DirtyBitmap:  # noqa: N802
@@ -69,7 +72,14 @@ class BitmapServicer(BitmapServiceServicer):
         self, request: bitmap_pb2.SetBitmapRecordingRequest, context: Any
     ) -> types_pb2.DirtyBitmap:
         node = self._graph.get(request.node_name)
-        return dirty_bitmap(node, recording.set_recording(self._graph, node, request.name, request.recording))
+        before = recording.find(node, request.name).recording
+        bitmap = recording.set_recording(self._graph, node, request.name, request.recording)
+
+        def undo() -> None:
+            recording.set_recording(self._graph, node, request.name, before)
+
+        await self._graph.kept.commit(undo)
+        return dirty_bitmap(node, bitmap)
 
     async def MergeBitmaps(self, request: bitmap_pb2.MergeBitmapsRequest, context: Any) -> types_pb2.DirtyBitmap:  # noqa: N802
         node = self._graph.get(request.target.node_name)
@@ -84,6 +94,7 @@ class BitmapServicer(BitmapServiceServicer):
             raise InvalidArgument("max_results", f"1 to {MAX_EXTENTS}", str(count))
         with borrowed(self._graph, request.node_name, "StreamDirtyExtents", writable=False) as user:
             bitmap = recording.find(user.node, request.name)
+            bitmap.require_consistent()
             offset, size = request.offset_bytes, user.size
             length = request.length_bytes or max(0, size - offset)
             user.check(offset, length)

@@ -17,6 +17,7 @@ from blockyard.node.graph.edge import Edge
 from blockyard.node.graph.facts import copy_on_read_users, node_info
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.permissions import blockers
+from blockyard.node.graph.present import full_definition
 from blockyard.node.graph.tracking import TrackedRequest
 from blockyard.node.graph.user import User
 from blockyard.node.interface.driver import CheckReport, FormatDriver, NodeInfo, ProtocolDriver, Resizable
@@ -66,7 +67,7 @@ def basic_state(node: Node, info: NodeInfo = _UNKNOWN) -> types_pb2.BlockDriverS
         executor=node.executor,
         filename=node.filename,
         exact_filename=_exact_filename(node),
-        full_open_options=definition.specification(),
+        full_open_options=full_definition(node).specification(),
         explicit_options=definition.specification(),
         backing_file=backing_file,
         backing_format=backing_format,
@@ -211,6 +212,7 @@ def dirty_bitmap(node: Node, bitmap: Bitmap) -> types_pb2.DirtyBitmap:
         recording=bitmap.recording,
         busy=bool(bitmap.owner),
         persistent=bitmap.persistent,
+        inconsistent=bitmap.inconsistent,
         owner=bitmap.owner,
     )
 

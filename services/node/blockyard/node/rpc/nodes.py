@@ -1,5 +1,6 @@
 """NodeService: its parts put together."""
 
+from blockyard.node.rpc.catalogue_calls import CatalogueCalls
 from blockyard.node.rpc.graph_calls import GraphCalls
 from blockyard.node.rpc.image_calls import ImageCalls
 from blockyard.node.rpc.service_calls import ServiceCalls
@@ -8,5 +9,7 @@ from blockyard.node.rpc.transactions import TransactionCalls
 from blockyard.v1.node_pb2_grpc import NodeServiceServicer
 
 
-class NodeServicer(GraphCalls, SurgeryCalls, TransactionCalls, ImageCalls, ServiceCalls, NodeServiceServicer):
+class NodeServicer(
+    GraphCalls, SurgeryCalls, TransactionCalls, ImageCalls, ServiceCalls, CatalogueCalls, NodeServiceServicer
+):
     """Every method is in one of the parts; a test finds one that is missing."""

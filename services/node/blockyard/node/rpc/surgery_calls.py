@@ -110,7 +110,4 @@ class SurgeryCalls(Calls):
     AddChild = later("AddChild", "no driver takes a changing number of children")
     RemoveChild = later("RemoveChild", "no driver takes a changing number of children")
     SetNodeActive = later("SetNodeActive", "nodes are not handed over between processes")
-    ListCatalogue = later("ListCatalogue", "nothing outlives the process")
-    RestoreCatalogueEntry = later("RestoreCatalogueEntry", "nothing outlives the process")
-    ForgetCatalogueEntry = later("ForgetCatalogueEntry", "nothing outlives the process")
     SendIoctl = later("SendIoctl", "no driver passes ioctls on")
