@@ -1,5 +1,6 @@
 """Limits of nodes: they follow the children, and what arrives at a driver always obeys them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -48,6 +49,7 @@ async def test_watchers_of_every_node_above_learn_of_new_limits(ground: GraphGro
     await stack(ground, easy)
     before = ground.graph.hub.revision
     await replace_node(ground.graph, easy, hard)
+    await asyncio.sleep(0)
     told = {change.name for change in ground.graph.hub._history if change.revision > before}
     assert {"middle", "top"} <= told
 

@@ -132,6 +132,20 @@ def compress(file: Child, **common: Unpack[Common]) -> NodeDefinition:
     return with_common(NodeDefinition(compress=drivers.CompressOptions(file=reference(file))), common)
 
 
+def preallocate(
+    file: Child,
+    *,
+    prealloc_align: int | None = None,
+    prealloc_size: int | None = None,
+    **common: Unpack[Common],
+) -> NodeDefinition:
+    """Grows the file below ahead of writes."""
+    options = drivers.PreallocateOptions(
+        file=reference(file), prealloc_align=prealloc_align, prealloc_size=prealloc_size
+    )
+    return with_common(NodeDefinition(preallocate=options), common)
+
+
 def generic(
     driver: str,
     options: Mapping[str, Plain] | None = None,

@@ -9,6 +9,7 @@ Invariants
 3. Every change of a node's state that clients can see is published exactly once, after it happened.
 """
 
+import asyncio
 import sys
 from collections.abc import Callable, Mapping
 from itertools import count
@@ -32,6 +33,7 @@ from blockyard.node.graph.opening import Opener
 from blockyard.node.graph.permissions import refresh
 from blockyard.node.graph.user import RESIZER, User
 from blockyard.node.interface.flags import Preallocation
+from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.permissions import Permissions
 
 _FRAMES_PER_LAYER: Final = 8
@@ -70,6 +72,8 @@ class Graph:
         self.hub: Hub[Node | NodeReport] = Hub(first_revision=environment.clock.wall_ns() // 1_000_000)
         self.executors = Executors(self, environment.pool)
         self._numbers = count(1)
+        self._limits: dict[str, Limits | None] = {}
+        """Of nodes whose limits change just now, what they were before."""
         self._news: dict[str, Node] | None = None
         """Changes that are not told yet, while a transaction applies its own."""
         self.on_closed: list[Callable[[Node], None]] = []
@@ -122,7 +126,6 @@ class Graph:
         for opened in opener.opened:
             self.executors.settle(opened)
             self.nodes[opened.name] = opened
-            opened.on_changed = self.changed
         opener.leave_names()
         for opened in opener.opened:
             self._publish("added", opened)
@@ -231,6 +234,13 @@ class Graph:
             self.release(user)
         return self.get(name)
 
+    def repermit(self, name: str) -> None:
+        """A driver needs less of its children than before."""
+        node = self.nodes.get(name)
+        if node is not None:
+            refresh(node)
+            self.changed(node)
+
     # --- telling ---------------------------------------------------------------------------------------
 
     def hold_news(self) -> None:
@@ -266,6 +276,18 @@ class Graph:
         for node in nodes:
             if self.nodes.get(node.name) is node:
                 self._publish("modified", node)
+
+    def limits_change(self, node: Node) -> None:
+        """Publish it if the node has other limits when the present step is over: till then it may be taken back."""
+        if node.uid in self._limits:
+            return
+        self._limits[node.uid] = node.limits
+
+        def tell() -> None:
+            if self._limits.pop(node.uid) != node.limits:
+                self.changed(node)
+
+        asyncio.get_running_loop().call_soon(tell)
 
     def report(self, node_name: str, kind: str, details: Mapping[str, str]) -> None:
         """Publish an event of a node."""

@@ -34,10 +34,6 @@ ReadNow = Callable[["Node", int, memoryview], bool]
 WriteNow = Callable[["Node", int, Buffer, int], bool]
 
 
-def _nobody(node: "Node") -> None:
-    """Before the graph publishes a node nobody wants to know of its changes."""
-
-
 def _ignore(node: "Node") -> None:
     """Nobody wants to know."""
 
@@ -85,8 +81,6 @@ class Node:
     """Links below that it froze (see `graph.freezing`)."""
     populating: int = 0
     """Copies on read in flight that were asked for by a flag or a filter."""
-    on_changed: Callable[["Node"], None] = _nobody
-    """Who is told that clients can see something new about the node."""
     quiesced: int = 0
     undrained: asyncio.Future[None] | None = None
     write_generation: int = 0
@@ -119,6 +113,8 @@ class Node:
     driver_write_now: Callable[[int, Buffer, int], bool] = field(init=False)
     read_now: ReadNow = field(init=False)
     write_now: WriteNow = field(init=False)
+    on_limits: Callable[["Node"], None] = _ignore
+    """Told before the limits change, be it for a moment: what changed them may be taken back."""
     on_blockers: Callable[["Node"], None] = _ignore
     """Called when a parent lets others do more or less with the node than before."""
     flush_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -161,8 +157,9 @@ class Node:
         self.inline_max = longest if limits.min_mem_alignment == 1 else -1
         if limits == self.limits:
             return
+        if self.limits is not None:
+            self.on_limits(self)
         self.limits = replace(limits)
-        self.on_changed(self)
         for edge in self.parents:
             if edge.parent is not None:
                 edge.parent.refresh_limits()

@@ -58,6 +58,7 @@ def driver_context(
         no_flush=definition.no_flush,
         force_share=definition.force_share,
         report=lambda kind, details: graph.report(name, kind, details),
+        repermit=lambda: graph.repermit(name),
     )
 
 
@@ -224,6 +225,7 @@ class Opener:
             no_flush=definition.no_flush,
             executor=definition.executor or MAIN,
             path=str(definition.options.get("filename", "")),
+            on_limits=self._graph.limits_change,
             on_blockers=self._graph.changed,
         )
         for child, edge in edges:

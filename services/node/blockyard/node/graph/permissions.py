@@ -18,6 +18,7 @@ from blockyard.node.interface.permissions import (
     RESIZE,
     WRITE,
     WRITE_UNCHANGED,
+    FollowsPermissions,
     Permissions,
     names,
     together,
@@ -44,6 +45,14 @@ def refresh(*nodes: "Node") -> None:
         edge.permissions = permissions
         if blocks_otherwise:
             edge.node.on_blockers(edge.node)
+    for node in touched.values():
+        tell(node)
+
+
+def tell(node: "Node") -> None:
+    """Let a driver that wants to know have what its parents do: it may have changed, or the driver is new."""
+    if isinstance(node.driver, FollowsPermissions):
+        node.driver.permitted(together([edge.permissions for edge in node.parents]))
 
 
 def check(node: "Node", planned: "dict[Edge, Permissions] | None" = None) -> None:

@@ -16,7 +16,7 @@ from blockyard.node.graph.definition import driver_options
 from blockyard.node.graph.drain import drained
 from blockyard.node.graph.edge import Edge
 from blockyard.node.graph.opening import driver_context
-from blockyard.node.graph.permissions import refresh
+from blockyard.node.graph.permissions import refresh, tell
 from blockyard.node.graph.transaction import run
 from blockyard.node.interface.driver import BackingChangeable, BackingReference
 from blockyard.node.interface.flags import Role
@@ -160,3 +160,4 @@ async def _reopen(graph: "Graph", node: "Node", writable: bool) -> None:
     node.driver = await class_.open(driver_options(class_, definition.options), context)
     node.definition, node.read_only = definition, not writable
     node.adopt_driver()
+    tell(node)

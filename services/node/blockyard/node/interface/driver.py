@@ -72,6 +72,8 @@ class DriverContext:
     """Take no locks against other processes; read-only nodes only."""
     report: Callable[[str, Dict[str, str]], None] = field(default=lambda kind, detail: None)
     """Emit an event of this node (`corrupted`, `dirty-repaired` ...) with details for people."""
+    repermit: Callable[[], None] = field(default=lambda: None)
+    """What the driver needs of its children has changed by itself: have it looked at again."""
 
 
 @dataclass(frozen=True, slots=True)

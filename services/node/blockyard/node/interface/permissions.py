@@ -7,7 +7,7 @@ uses and which it shares. Two edges to one node conflict if one uses what the ot
 needs of its own children follows from what its parents, taken together, need of it.
 """
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from blockyard.node.interface.flags import Role
 
@@ -35,6 +35,15 @@ class Permissions(NamedTuple):
 
     used: int
     shared: int
+
+
+@runtime_checkable
+class FollowsPermissions(Protocol):
+    """A driver that wants to know what its parents together do and share (the seed's bdrv_set_perm)."""
+
+    def permitted(self, above: Permissions) -> None:
+        """It may have changed. Does not await."""
+        ...
 
 
 NOTHING: Final = Permissions(NONE, ALL)
