@@ -14,7 +14,16 @@ from blockyard.node.core import accounting, dirty, pool
 from blockyard.node.drivers import memory
 from blockyard.node.exports.nbd import limits as nbd
 from blockyard.node.formats.qcow2 import limits as qcow2
-from blockyard.node.graph import events, executors, graph, leases, recording, restoring, writing
+from blockyard.node.graph import (
+    events,
+    executors,
+    graph,
+    leases,
+    recording,
+    restoring,
+    transaction,
+    writing,
+)
 from blockyard.node.keeping import schema
 from blockyard.node.rpc import bitmaps, copy, data, definitions
 from blockyard.node.rpc import memory as answers
@@ -76,6 +85,7 @@ EXPECTED: dict[tuple[str, str], list[str]] = {
     ("node service", "answers remembered"): [str(answers.REMEMBERED)],
     ("node service", "labels of a node"): [str(definitions.MAX_LABELS), size(definitions.MAX_LABEL_BYTES)],
     ("graph", "figures of intervals"): [str(accounting.MAX_INTERVALS)],
+    ("graph", "actions of a transaction"): [str(transaction.MAX_ACTIONS)],
     ("jobs", "jobs, those that ended included"): [str(JobsConfig().max_jobs)],
     ("jobs", "answers remembered"): [number(manager.MAX_REQUESTS)],
     ("jobs", "bytes in flight of one job"): [size(window.MAX_WINDOW_BYTES)],

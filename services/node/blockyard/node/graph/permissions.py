@@ -57,10 +57,17 @@ def tell(node: "Node") -> None:
 
 def check(node: "Node", planned: "dict[Edge, Permissions] | None" = None) -> None:
     """Raises PermissionConflict for two edges to the node that exclude each other, NodeReadOnly for a writer."""
-    edges = [(edge, (planned or {}).get(edge, edge.permissions)) for edge in node.parents]
-    if node.read_only and any(permissions.used & _CHANGING for _, permissions in edges):
+    planned = planned or {}
+    edges = [(edge, planned.get(edge, edge.permissions)) for edge in node.parents]
+    used, shared = together([permissions for _, permissions in edges])
+    if node.read_only and used & _CHANGING:
         raise NodeReadOnly(node.name)
+    doubtful = used & ~shared
+    if not doubtful:
+        return
     for bit, name in NAMES.items():
+        if not doubtful & bit:
+            continue
         users = [edge for edge, permissions in edges if permissions.used & bit]
         refusing = [edge for edge, permissions in edges if not permissions.shared & bit]
         for user, owner in _pairs(users, refusing):

@@ -71,9 +71,10 @@ def passed_on(above: Permissions) -> Permissions:
 
 def of_backing(above: Permissions) -> Permissions:
     """A backing child is read only, and may be written only by who does not disturb the overlay
-    (bdrv_default_perms_for_cow)."""
+    (bdrv_default_perms_for_cow). QEMU reads it only while the overlay is read; here it always is, so that a reader
+    that comes and goes changes nothing all the way down a chain."""
     writable = WRITE | RESIZE if above.shared & WRITE else NONE
-    return Permissions(above.used & CONSISTENT_READ, CONSISTENT_READ | WRITE_UNCHANGED | writable)
+    return Permissions(CONSISTENT_READ, CONSISTENT_READ | WRITE_UNCHANGED | writable)
 
 
 def of_image_file(above: Permissions, *, writable: bool) -> Permissions:
