@@ -110,7 +110,9 @@ async def serving(
 
 
 async def _graph(stack: AsyncExitStack, config: NodeConfig, clock: Clock) -> Graph:
-    storage = stack.enter_context(RootedStorage(config.storage_roots))
+    storage = stack.enter_context(
+        RootedStorage(config.storage_roots, temporary_directory=config.temporary_directory)
+    )
     pool = FairPool(config.pool_threads, name="node")
     stack.push_async_callback(pool.close)
     environment = Environment(storage, pool, clock, config.follow_backing, config.max_chain_depth, config.max_nodes)

@@ -15,6 +15,10 @@ class NodeConfig(ServiceConfig):
     state_directory: str = ""
     """Directory of this service alone, where it keeps what comes back after a restart: nodes, exports, names of
     bitmaps. Empty keeps nothing."""
+    temporary_directory: str = ""
+    """Where the overlays of ephemeral nodes lie, as files without a name; empty means the first storage root."""
+    allow_ioctl: bool = False
+    """Let clients send ioctls to the devices and files of nodes (SendIoctl)."""
     nbd: tuple[str, ...] = ()
     """Where NBD exports are served that name no address of their own: unix:/path or host:port."""
     export_addresses: bool = True

@@ -14,6 +14,7 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from enum import Enum
 from typing import Any, Final, Union, cast, get_args, get_origin, get_type_hints
 
+from blockyard.node.interface import abilities
 from blockyard.node.interface import driver as interface
 from blockyard.node.interface.driver import Driver, FilterDriver, ProtocolDriver
 
@@ -26,6 +27,10 @@ ABILITIES: Final[dict[str, type[Any]]] = {
     "kernel-copy": interface.Copies,
     "probes": interface.Probes,
     "measurable": interface.Measurable,
+    "reconfigurable": abilities.Reconfigurable,
+    "refreshable": abilities.Refreshable,
+    "ioctl": abilities.PassesIoctl,
+    "probes-devices": abilities.ProbesDevices,
 }
 
 

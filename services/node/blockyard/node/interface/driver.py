@@ -69,7 +69,9 @@ class DriverContext:
     no_flush: bool = False
     """Flushes do nothing (cache.no_flush)."""
     force_share: bool = False
-    """Take no locks against other processes; read-only nodes only."""
+    """Exclude no other process; read-only nodes only."""
+    inactive: bool = False
+    """Handed over: read-only, and nothing is held against other processes."""
     report: Callable[[str, Dict[str, str]], None] = field(default=lambda kind, detail: None)
     """Emit an event of this node (`corrupted`, `dirty-repaired` ...) with details for people."""
     repermit: Callable[[], None] = field(default=lambda: None)
@@ -98,6 +100,9 @@ class NodeInfo:
     encrypted: bool = False
     vm_state_offset: int = -1
     variable_length: bool = False
+    """The size may change without us: a device, or a file that others write."""
+    scsi_generic: bool = False
+    """A SCSI generic device: commands go through ioctls, and there are no bytes to read."""
     has_zero_init: bool = False
     """A new image of this driver reads as zeroes, so zeroes need not be written to it."""
     filename: str = ""

@@ -17,6 +17,10 @@ class Storage(Protocol):
         """
         ...
 
+    def open_temporary(self, flags: int = 0) -> int:
+        """A descriptor, for reading and writing, of a new file without a name. Raises NoSpace or IoError."""
+        ...
+
     def unlink(self, path: str) -> None:
         """Remove a file. Raises PathDenied, FileNotFound or IoError."""
         ...

@@ -6,8 +6,8 @@ Rules:
 1. A path is an absolute one beneath a root, or relative to the first root. Nothing else reaches the kernel.
 2. `..` is refused in paths that are opened. In an image's reference to another (`relative_to_image`) it is folded
    as text, which is exact because no link is ever followed, and refused where it would climb over the root.
-3. Only regular files, and block devices that lie beneath a root. Everything is opened with O_NONBLOCK first, so
-   that a FIFO cannot hold the caller, then looked at through the descriptor.
+3. Only regular files, and block and SCSI generic devices that lie beneath a root. Everything is opened with
+   O_NONBLOCK first, so that a FIFO cannot hold the caller, then looked at through the descriptor.
 4. A message shows a path as the caller wrote it, or relative to its root; never what a root is called.
 """
 
@@ -15,6 +15,7 @@ import errno
 import fcntl
 import os
 import re
+import secrets
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -37,6 +38,9 @@ MAX_PATH_BYTES: Final = 4095
 """PATH_MAX less its NUL (include/uapi/linux/limits.h)."""
 MAX_COMPONENT_BYTES: Final = 255
 """NAME_MAX of the same header."""
+SCSI_GENERIC_MAJOR: Final = 21
+"""Character devices /dev/sg* (include/uapi/linux/major.h). Others are not opened: opening alone can rewind a
+tape."""
 MAX_SHOWN: Final = 256
 """Characters of a refused path that an error carries: it may come out of a hostile image."""
 PROTOCOL_PREFIX: Final = re.compile(r"[A-Za-z0-9+.\-]+:")
@@ -52,6 +56,8 @@ _WHY_REFUSED: Final = {
     errno.ENODEV: "it is neither a regular file nor a block device",
 }
 _NOT_WRITABLE: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ETXTBSY)
+_NO_TMPFILE: Final = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT)
+"""How a file system, or an old kernel, says that it has no O_TMPFILE (open(2))."""
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -71,15 +77,23 @@ class _Place(NamedTuple):
 
 
 class RootedStorage:
-    """Storage beneath one or more directories. `opener` is chosen by what the kernel has; tests name one."""
+    """Storage beneath one or more directories. `opener` is chosen by what the kernel has; tests name one.
 
-    def __init__(self, roots: Iterable[str | Path], opener: Opener | None = None) -> None:
+    `temporary_directory` takes files without a name; by default the first root.
+    """
+
+    def __init__(
+        self, roots: Iterable[str | Path], opener: Opener | None = None, temporary_directory: str | Path = ""
+    ) -> None:
         self._roots: list[_Root] = []
+        self._temporary: _Root | None = None
         try:
             for root in roots:
                 self._roots.append(_open_root(Path(root)))
             if not self._roots:
                 raise InvalidArgument("storage_root", "at least one directory", "none")
+            if temporary_directory:
+                self._temporary = _open_root(Path(temporary_directory), "temporary_directory")
             self._opener = opener or best_opener(self._roots[0].descriptor)
         except BaseException:
             self.close()
@@ -88,6 +102,9 @@ class RootedStorage:
     def close(self) -> None:
         while self._roots:
             os.close(self._roots.pop().descriptor)
+        if self._temporary is not None:
+            os.close(self._temporary.descriptor)
+            self._temporary = None
 
     def __enter__(self) -> Self:
         return self
@@ -114,6 +131,14 @@ class RootedStorage:
             os.close(descriptor)
             raise
         return descriptor
+
+    def open_temporary(self, flags: int = 0) -> int:
+        """See `Storage.open_temporary` (the seed's get_tmp_filename, without a name that could be found)."""
+        directory = (self._temporary or self._roots[0]).descriptor
+        try:
+            return _open_nameless(directory, flags | os.O_RDWR | os.O_CLOEXEC)
+        except OSError as problem:
+            raise _refusal(problem, "a temporary file", "a temporary file", writing=True) from problem
 
     def unlink(self, path: str) -> None:
         """See `Storage.unlink`. Only a regular file is removed."""
@@ -197,13 +222,25 @@ class RootedStorage:
             raise _refusal(problem, path, place.shown, writing=False) from problem
 
 
-def _open_root(path: Path) -> _Root:
+def _open_nameless(directory: int, flags: int) -> int:
+    try:
+        return os.open(".", flags | os.O_TMPFILE, 0o600, dir_fd=directory)
+    except OSError as problem:
+        if problem.errno not in _NO_TMPFILE:
+            raise
+    name = f".blockyard-{secrets.token_hex(16)}"
+    descriptor = os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory)
+    os.unlink(name, dir_fd=directory)
+    return descriptor
+
+
+def _open_root(path: Path, option: str = "storage_root") -> _Root:
     absolute = path.absolute()
     try:
         real = absolute.resolve(strict=True)
         descriptor = os.open(real, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as problem:
-        raise InvalidArgument("storage_root", "a directory", f"{path} ({problem.strerror})") from problem
+        raise InvalidArgument(option, "a directory", f"{path} ({problem.strerror})") from problem
     prefixes = {_components(os.path.normpath(absolute)), _components(str(real))}
     return _Root(descriptor, tuple(sorted(prefixes, key=len, reverse=True)))
 
@@ -243,10 +280,12 @@ def _prefix_of(root: _Root, path: str) -> tuple[str, ...]:
 
 
 def _accept(descriptor: int, path: str) -> None:
-    mode = os.fstat(descriptor).st_mode
+    status = os.fstat(descriptor)
+    mode = status.st_mode
     if stat.S_ISDIR(mode):
         _deny(path, "it is a directory")
-    if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
+    generic = stat.S_ISCHR(mode) and os.major(status.st_rdev) == SCSI_GENERIC_MAJOR
+    if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode) and not generic:
         _deny(path, "it is neither a regular file nor a block device")
 
 

@@ -111,7 +111,7 @@ def _make(options: FileCreateOptions, context: DriverContext, made: _Made) -> No
         made.descriptor = context.storage.open(options.filename, os.O_RDWR)
     descriptor = made.descriptor
     with contextlib.suppress(OSError):  # a file system without locks has no one to lock out either
-        locks.lock(descriptor, context.storage.display(options.filename), writing=True)
+        locks.take(descriptor, context.storage.display(options.filename), locks.WRITER)
     os.ftruncate(descriptor, 0)
     if options.nocow:
         _try(syscalls.set_nocow, descriptor)

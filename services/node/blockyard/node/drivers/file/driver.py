@@ -19,7 +19,7 @@ import asyncio
 import errno
 import os
 import stat
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import ClassVar, Final, NoReturn, Self
 
 from blockyard.base.errors import (
@@ -32,12 +32,12 @@ from blockyard.base.errors import (
     OperationUnsupported,
 )
 from blockyard.base.units import MIB
-from blockyard.node.drivers.file import creating, locks, syscalls
+from blockyard.node.drivers.file import creating, ioctls, locks, opening, syscalls
 from blockyard.node.drivers.file.inline import SLOW_NS, InlineWrites
+from blockyard.node.drivers.file.opening import FileOptions
 from blockyard.node.interface.child import Buffer
 from blockyard.node.interface.driver import DriverContext, NodeInfo, ProtocolDriver
 from blockyard.node.interface.flags import FUA, MAY_UNMAP, DiscardMode, Preallocation
-from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.mapping import MapKind, Mapping
 
 INLINE_WRITE_LIMIT: Final = 1 * MIB
@@ -45,17 +45,6 @@ INLINE_WRITE_LIMIT: Final = 1 * MIB
 
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOTHING: Final = (0, 0)
-_LOCKING: Final = ("", "auto", "on", "off")
-
-
-@dataclass(frozen=True, slots=True)
-class FileOptions:
-    """Options of driver `file`."""
-
-    filename: str
-    """Path beneath a storage root: relative to the first root, or absolute beneath any."""
-    locking: str = "auto"
-    """Locks against other processes as QEMU takes them: auto (where the file system has them), on, off."""
 
 
 class FileDriver(ProtocolDriver):
@@ -66,36 +55,63 @@ class FileDriver(ProtocolDriver):
     CreateOptions: ClassVar[type[creating.FileCreateOptions]] = creating.FileCreateOptions
 
     def __init__(self, options: FileOptions, context: DriverContext, descriptor: int) -> None:
+        self._options = options
+        self._filename = context.storage.display(options.filename) if options.filename else "a temporary file"
+        self._now_ns = context.clock.monotonic_ns
+        self._lost_errno = 0
+        status = os.fstat(descriptor)
+        self._is_device = not stat.S_ISREG(status.st_mode)
+        self._is_generic = stat.S_ISCHR(status.st_mode)
+        self._take_up(context, descriptor)
+
+    def _take_up(self, context: DriverContext, descriptor: int) -> None:
+        """Begin in a mode, with nothing remembered of the file."""
         self._context = context
         self._pool = context.pool
         self._descriptor = descriptor
-        self._filename = context.storage.display(options.filename)
-        self._now_ns = context.clock.monotonic_ns
-        self._is_device = stat.S_ISBLK(os.fstat(descriptor).st_mode)
         self._inline_reads = not context.direct
         self._inline_writes = InlineWrites(not context.direct and not context.read_only)
         self._punches = context.discard is DiscardMode.UNMAP
         self._zeroes = True
         self._finds_holes = True
-        self._lost_errno = 0
-        self.size = os.lseek(descriptor, 0, os.SEEK_END)
         self._known_data = _NOTHING
-        self.limits = _limits(descriptor, context.direct)
+        self.size = opening.size_of(descriptor)
+        self.limits = opening.limits(descriptor, context.direct)
 
     @classmethod
     async def open(cls, options: FileOptions, context: DriverContext) -> Self:
-        if options.locking not in _LOCKING:
-            raise InvalidArgument("locking", "auto, on or off", options.locking)
-        if context.force_share and not context.read_only:
-            raise InvalidArgument("force_share", "a read-only node", "a node for writing")
+        opening.check(options, context)
         opened: list[int] = []
         try:
-            await context.pool.run(_open, options, context, opened)
+            await context.pool.run(opening.open_file, options, context, opened)
             return cls(options, context, opened[0])
         except BaseException:
             for descriptor in opened:
                 os.close(descriptor)
             raise
+
+    async def reconfigure(self, context: DriverContext) -> None:
+        """See `Reconfigurable`. The file is open, and locked, at every moment."""
+        opening.check(self._options, context)
+        opened: list[int] = []
+        try:
+            await self._pool.run(opening.change, self._descriptor, self._options, self._context, context, opened)
+        except BaseException as problem:
+            self._stay(context, opened)
+            if isinstance(problem, OSError):
+                self._fail(problem, "reopen")
+            raise
+        old = self._descriptor
+        self._take_up(context, opened[0])
+        await self._close(old)
+
+    def _stay(self, refused: DriverContext, opened: list[int]) -> None:
+        """The change failed, or its caller left when it had been made."""
+        for descriptor in opened:
+            os.close(descriptor)
+        present, wanted = (opening.lock_mode(self._options, item) for item in (self._context, refused))
+        with suppress(OSError):  # a file system without locks
+            locks.fall_back(self._descriptor, self._filename, present, wanted)
 
     @classmethod
     async def create(cls, options: creating.FileCreateOptions, context: DriverContext) -> None:
@@ -106,8 +122,11 @@ class FileDriver(ProtocolDriver):
             raise _error(problem, context.node_name, "create", options.filename) from problem
 
     async def close(self) -> None:
+        await self._close(self._descriptor)
+
+    async def _close(self, descriptor: int) -> None:
         # Closing may wait for the disk (NFS writes back, a device flushes), and must happen whoever gives up.
-        closing = asyncio.ensure_future(self._pool.run(os.close, self._descriptor))
+        closing = asyncio.ensure_future(self._pool.run(os.close, descriptor))
         try:
             await asyncio.shield(closing)
         except asyncio.CancelledError:
@@ -267,8 +286,30 @@ class FileDriver(ProtocolDriver):
             # st_blocks counts 512 bytes whatever the file system's block is (stat(2)).
             allocated_bytes=status.st_blocks * 512,
             has_zero_init=not self._is_device,
+            # A device may be another medium tomorrow, and a file that others write may grow.
+            variable_length=self._is_device or self._context.force_share,
+            scsi_generic=self._is_generic,
             filename=self._filename,
         )
+
+    async def refresh_size(self) -> int:
+        """See `Refreshable`."""
+        self.size = await self._pool.run(opening.size_of, self._descriptor)
+        return self.size
+
+    @classmethod
+    def probe_device(cls, mode: int) -> int:
+        """See `ProbesDevices`. Everything else that storage opens is a file without a driver of its own."""
+        return 100 if stat.S_ISREG(mode) or stat.S_ISBLK(mode) else 50 if stat.S_ISCHR(mode) else 0
+
+    async def ioctl(self, request: int, argument: bytearray) -> int:
+        """See `PassesIoctl`."""
+        if ioctls.known(request, argument).changes:
+            self._check_writable()
+        try:
+            return await self._pool.run(ioctls.send, self._descriptor, request, argument)
+        except OSError as problem:
+            self._fail(problem, "ioctl")
 
     def descriptor(self) -> int:
         """See `Copies`."""
@@ -299,35 +340,6 @@ def _error(problem: OSError, node_name: str, operation: str, filename: str) -> B
     if code == errno.EROFS:
         return FileReadOnly(filename)
     return IoError(node_name, operation, code, os.strerror(code))
-
-
-def _open(options: FileOptions, context: DriverContext, opened: list[int]) -> None:
-    flags = os.O_RDONLY if context.read_only else os.O_RDWR
-    try:
-        descriptor = context.storage.open(options.filename, flags | (os.O_DIRECT if context.direct else 0))
-    except IoError as problem:
-        if context.direct and problem.errno == errno.EINVAL:
-            raise InvalidArgument("cache.direct", "a file system that has O_DIRECT", "one without") from problem
-        raise
-    opened.append(descriptor)
-    if options.locking == "off" or context.force_share:
-        return
-    try:
-        locks.lock(descriptor, context.storage.display(options.filename), writing=not context.read_only)
-    except OSError as problem:
-        if options.locking == "on":
-            raise InvalidArgument("locking", "auto or off: the file system has no locks", "on") from problem
-
-
-def _limits(descriptor: int, direct: bool) -> Limits:
-    limits = Limits()
-    if direct:
-        needed = syscalls.direct_limits(descriptor)
-        limits.request_alignment = needed.offset
-        limits.min_mem_alignment = needed.memory
-        limits.opt_mem_alignment = max(limits.opt_mem_alignment, needed.memory)
-        limits.zero_alignment = limits.discard_alignment = needed.offset
-    return limits
 
 
 # --- in a worker thread -----------------------------------------------------------------------------------

@@ -2,69 +2,106 @@
 
 Must not know requests or drivers.
 
-Theory (QEMU's block/file-posix.c, `raw_apply_lock_bytes` and `raw_check_lock_bytes`). Permissions are single bytes
-of the file under shared OFD locks: byte 100 + p says "I use permission p", byte 200 + p says "I do not let others
-use p". Everyone first takes its own bytes, then tests whether someone else holds the contrary ones: nobody waits,
-and of two who race at least one gives way. Nothing is read or written at these offsets.
+Theory (QEMU's block/file-posix.c, `raw_handle_perm_lock`). Permissions are single bytes of the file under shared
+OFD locks: byte 100 + p says "I use permission p", byte 200 + p says "I do not let others use p". Everyone first
+takes its own bytes, then tests whether someone else holds the contrary ones: nobody waits, and of two who race at
+least one gives way. Nothing is read or written at these offsets.
+
+OFD locks belong to the open file description: two nodes of one process exclude each other too, by whatever path
+they came, and a descriptor is not disturbed when another one of the same file is closed.
+
+Invariant: while a file changes from one mode to another, the bytes of the old mode or of the new one are held at
+every moment. `raise_to` adds the new ones to the descriptor that is open and looks for who is against it; then
+`copy_to` puts them on the descriptor that takes its place, without a look, for its own other half would be found.
 """
 
 import errno
 import fcntl
 import os
 import struct
-from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from blockyard.base.errors import FileBusy
+from blockyard.node.interface.permissions import CONSISTENT_READ, NAMES, RESIZE, WRITE
 
 USED_BASE: Final = 100
 """RAW_LOCK_PERM_BASE"""
 REFUSED_BASE: Final = 200
 """RAW_LOCK_SHARED_BASE"""
 
-# BLK_PERM_* of include/block/block-common.h, as bit numbers.
-CONSISTENT_READ: Final = 0
-WRITE: Final = 1
-RESIZE: Final = 3
-_NAMES: Final = {CONSISTENT_READ: "consistent read", WRITE: "write", RESIZE: "resize"}
 
-_READER_USES: Final = (CONSISTENT_READ,)
-_WRITER_USES: Final = (CONSISTENT_READ, WRITE, RESIZE)
-_REFUSED: Final = (WRITE, RESIZE)
-"""What an image's owner, reader or writer, does not let others do (bdrv_default_perms_for_storage)."""
+class Mode(NamedTuple):
+    """Two sets of permissions (BLK_PERM_*): what is used, and what others may not use meanwhile."""
+
+    used: int
+    refused: int
+
+    def bytes(self) -> frozenset[int]:
+        """The bytes of the file that say so."""
+        sets = ((USED_BASE, self.used), (REFUSED_BASE, self.refused))
+        return frozenset(base + bit.bit_length() - 1 for base, held in sets for bit in NAMES if held & bit)
+
+
+NOTHING: Final = Mode(0, 0)
+"""Nobody is excluded and nobody is asked: a node that was handed over."""
+SHARING: Final = Mode(CONSISTENT_READ, 0)
+"""A reader that accepts a torn view (force_share)."""
+READER: Final = Mode(CONSISTENT_READ, WRITE | RESIZE)
+"""Nobody else may change what an image's owner, reader or writer, has read (bdrv_default_perms_for_storage)."""
+WRITER: Final = Mode(CONSISTENT_READ | WRITE | RESIZE, WRITE | RESIZE)
 
 _FLOCK: Final = struct.Struct("=hh4xqqi4x")
 """struct flock of 64-bit Linux: type, whence, start, length, process."""
 
 
-def lock(descriptor: int, path: str, writing: bool) -> None:
+def take(descriptor: int, path: str, mode: Mode) -> None:
     """Hold the file until the descriptor is closed. Raises FileBusy, or OSError where there are no such locks."""
-    used = _WRITER_USES if writing else _READER_USES
-    for byte in (*_bytes(USED_BASE, used), *_bytes(REFUSED_BASE, _REFUSED)):
-        _take(descriptor, path, byte)
-    for permission in used:
-        if _held_elsewhere(descriptor, REFUSED_BASE + permission):
-            raise FileBusy(path, f"it does not share {_NAMES[permission]!r}")
-    for permission in _REFUSED:
-        if _held_elsewhere(descriptor, USED_BASE + permission):
-            raise FileBusy(path, f"it uses {_NAMES[permission]!r}")
+    _set(descriptor, path, mode.bytes(), fcntl.F_RDLCK)
+    _look(descriptor, path, mode)
 
 
-def _bytes(base: int, permissions: Sequence[int]) -> list[int]:
-    return [base + permission for permission in permissions]
-
-
-def _take(descriptor: int, path: str, byte: int) -> None:
-    request = _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0)
+def raise_to(descriptor: int, path: str, present: Mode, wanted: Mode) -> None:
+    """Hold the bytes of both modes. Raises FileBusy or OSError; then the descriptor holds those of `present`."""
+    added = wanted.bytes() - present.bytes()
     try:
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, request)
-    except OSError as problem:
-        if problem.errno in (errno.EAGAIN, errno.EACCES):
-            raise FileBusy(path, "it holds an exclusive lock") from problem
+        _set(descriptor, path, added, fcntl.F_RDLCK)
+        _look(descriptor, path, wanted)
+    except BaseException:
+        _set(descriptor, path, added, fcntl.F_UNLCK)
         raise
 
 
-def _held_elsewhere(descriptor: int, byte: int) -> bool:
-    request = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
+def copy_to(descriptor: int, path: str, mode: Mode) -> None:
+    """Hold the bytes by another descriptor of the same file, whose holder looked around already."""
+    _set(descriptor, path, mode.bytes(), fcntl.F_RDLCK)
+
+
+def fall_back(descriptor: int, path: str, present: Mode, wanted: Mode) -> None:
+    """Give back what `raise_to` added."""
+    _set(descriptor, path, wanted.bytes() - present.bytes(), fcntl.F_UNLCK)
+
+
+def _look(descriptor: int, path: str, mode: Mode) -> None:
+    for bit, name in NAMES.items():
+        at = bit.bit_length() - 1
+        if mode.used & bit and _held_elsewhere(descriptor, REFUSED_BASE + at):
+            raise FileBusy(path, f"it does not share {name!r}")
+        if mode.refused & bit and _held_elsewhere(descriptor, USED_BASE + at):
+            raise FileBusy(path, f"it uses {name!r}")
+
+
+def _set(descriptor: int, path: str, places: frozenset[int], kind: int) -> None:
+    for place in sorted(places):
+        request = _FLOCK.pack(kind, os.SEEK_SET, place, 1, 0)
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, request)
+        except OSError as problem:
+            if problem.errno in (errno.EAGAIN, errno.EACCES):
+                raise FileBusy(path, "it holds an exclusive lock") from problem
+            raise
+
+
+def _held_elsewhere(descriptor: int, place: int) -> bool:
+    request = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, place, 1, 0)
     kind: int = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, request))[0]
     return kind != fcntl.F_UNLCK

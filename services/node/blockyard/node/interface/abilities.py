@@ -1,0 +1,49 @@
+"""Abilities of drivers that stand on files of the host: asked by isinstance, reported over RPC.
+
+The others are in `interface.driver`, beside what they speak of.
+"""
+
+from typing import Protocol, runtime_checkable
+
+from blockyard.node.interface.driver import DriverContext
+
+
+@runtime_checkable
+class Reconfigurable(Protocol):
+    """A protocol driver that can take up another mode while it is open (bdrv_reopen)."""
+
+    async def reconfigure(self, context: DriverContext) -> None:
+        """As if opened with `context`, without a moment in which others could open what we hold.
+
+        All or nothing: raises what opening raises, and then it is as it was. No request is in flight.
+        """
+        ...
+
+
+@runtime_checkable
+class Refreshable(Protocol):
+    """Can look whether its size changed without us."""
+
+    async def refresh_size(self) -> int:
+        """The size as it is now, which `size` is afterwards."""
+        ...
+
+
+@runtime_checkable
+class PassesIoctl(Protocol):
+    """Stands on a file descriptor that takes ioctl(2)."""
+
+    async def ioctl(self, request: int, argument: bytearray) -> int:
+        """What the call returned, 0 or more; `argument` holds what it left there. Raises IoError, NodeReadOnly
+        ..."""
+        ...
+
+
+@runtime_checkable
+class ProbesDevices(Protocol):
+    """A protocol driver that can tell how well it suits a file of the host (the seed's bdrv_probe_device)."""
+
+    @classmethod
+    def probe_device(cls, mode: int) -> int:
+        """0 (not at all) to 100. `mode` is st_mode."""
+        ...
