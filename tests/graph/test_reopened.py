@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from blockyard.base.units import KIB, MIB
-from blockyard.node.graph import surgery
+from blockyard.node.graph import modes, surgery
 from tests.support.yard import random_bytes, yard
 
 
@@ -14,7 +14,7 @@ async def test_a_reopened_overlay_fills_around_small_writes_from_the_backing_it_
         await ground.open("raw", "base", "base.raw")
         await ground.create_qcow2("top.qcow2", MIB)
         top = await ground.open("qcow2", "top", "top.qcow2", read_only=True)
-        await surgery.set_writable(ground.graph, top, True)
+        await modes.set_writable(ground.graph, top, True)
         await surgery.insert_overlay(ground.graph, ground.graph.get("base"), top)
         user = ground.use("top")
         await user.write(100 * KIB, b"new")

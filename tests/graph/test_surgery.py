@@ -17,7 +17,7 @@ from blockyard.base.errors import (
     OperationUnsupported,
 )
 from blockyard.base.units import MIB
-from blockyard.node.graph import surgery
+from blockyard.node.graph import modes, surgery
 from blockyard.node.graph.chain import below_filters, descends, layers
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.node import Node
@@ -247,13 +247,17 @@ async def test_a_read_only_node_is_opened_again_for_writing_and_back(ground: Gra
     ground.file("a.img", MIB)
     file = NodeDefinition("file", options={"filename": "a.img"})
     node = await ground.graph.open(NodeDefinition("raw", "top", children={"file": file}, read_only=True))
-    await surgery.set_writable(ground.graph, node, True)
+    await modes.set_writable(ground.graph, node, True)
     user = ground.use(node)
     await user.write(0, b"x")
-    await surgery.set_writable(ground.graph, node, False)
     with pytest.raises(NodeReadOnly):
-        await user.write(0, b"y")
-    assert await content(user, 0, 1) == b"x"
+        await modes.set_writable(ground.graph, node, False)
+    await user.write(0, b"y")
+    ground.graph.release(user)
+    await modes.set_writable(ground.graph, node, False)
+    with pytest.raises(NodeReadOnly):
+        ground.use(node)
+    assert await content(ground.use(node, writable=False), 0, 1) == b"y"
 
 
 async def test_a_reopening_that_fails_leaves_the_node_as_it_was(ground: GraphGround):
@@ -263,11 +267,11 @@ async def test_a_reopening_that_fails_leaves_the_node_as_it_was(ground: GraphGro
     other = await ground.graph.open(NodeDefinition("file", "other", {"filename": "a.img"}, read_only=True))
     user = ground.use(node, writable=False)
     with pytest.raises(BlockError) as refusal:
-        await surgery.set_writable(ground.graph, node, True)
+        await modes.set_writable(ground.graph, node, True)
     assert not isinstance(refusal.value, FileReadOnly)
     assert node.read_only and await content(user, 0, 1) == b"\0"
     await ground.graph.close(other.name)
-    await surgery.set_writable(ground.graph, node, True)
+    await modes.set_writable(ground.graph, node, True)
 
 
 # --- under load ----------------------------------------------------------------------------------------

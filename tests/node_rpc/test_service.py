@@ -41,7 +41,7 @@ async def test_drivers_are_listed_with_options_and_abilities(house: NodeHouse):
     assert drivers["file"].kind == "protocol" and not drivers["file"].supports_backing
     assert all(driver.description for driver in drivers.values())
     filename = next(option for option in drivers["file"].options if option.name == "filename")
-    assert filename.required and filename.description.startswith("Path beneath a storage root")
+    assert not filename.required and filename.description.startswith("Path beneath a storage root")
 
 
 async def test_the_service_tells_its_version_and_limits(house: NodeHouse):

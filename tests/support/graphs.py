@@ -96,7 +96,7 @@ class GraphGround:
         context = self._context(name, edges)
         opened = await driver.open(options, context)
         definition = NodeDefinition(driver.name, name, **settings)
-        node = Node(name, definition, opened, self.clock, read_only=context.read_only)
+        node = Node(name, definition, opened, self.clock, context, read_only=context.read_only)
         for key, edge in edges.items():
             edge.parent = node
             node.children[key] = edge

@@ -100,12 +100,14 @@ class NodeReference(_message.Message):
     def __init__(self, node_name: _Optional[str] = ..., definition: _Optional[_Union[NodeDefinition, _Mapping]] = ..., none: _Optional[bool] = ...) -> None: ...
 
 class FileOptions(_message.Message):
-    __slots__ = ("filename", "locking")
+    __slots__ = ("filename", "locking", "temporary")
     FILENAME_FIELD_NUMBER: _ClassVar[int]
     LOCKING_FIELD_NUMBER: _ClassVar[int]
+    TEMPORARY_FIELD_NUMBER: _ClassVar[int]
     filename: str
     locking: str
-    def __init__(self, filename: _Optional[str] = ..., locking: _Optional[str] = ...) -> None: ...
+    temporary: bool
+    def __init__(self, filename: _Optional[str] = ..., locking: _Optional[str] = ..., temporary: _Optional[bool] = ...) -> None: ...
 
 class MemoryOptions(_message.Message):
     __slots__ = ("size",)

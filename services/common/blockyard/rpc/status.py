@@ -46,6 +46,7 @@ PRECONDITIONS: Final[dict[str, tuple[str, str, str]]] = {
     "PERMISSION_CONFLICT": ("CONFLICT", "{node_name}", "{user} and {owner} exclude each other"),
     "DEPENDENCY_NOT_RESTORED": ("NOT_RESTORED", "{needs_name}", "{needs_kind} {needs_name}: {failure}"),
     "BITMAP_INCONSISTENT": ("INCONSISTENT", "{name}", "its bits were lost"),
+    "NODE_INACTIVE": ("INACTIVE", "{node_name}", "handed over"),
     "NODE_READ_ONLY": ("READ_ONLY", "{node_name}", "opened read-only"),
     "JOB_VERB_NOT_ALLOWED": ("STATE", "{job_id}", "{state}"),
 }
@@ -55,6 +56,7 @@ RESOURCES: Final[dict[str, tuple[str, str]]] = {
     "NODE_NOT_FOUND": ("node", "{node_name}"),
     "NODE_EXISTS": ("node", "{node_name}"),
     "NODE_IN_USE": ("node", "{node_name}"),
+    "NODE_INACTIVE": ("node", "{node_name}"),
     "PERMISSION_CONFLICT": ("node", "{node_name}"),
     "RESOURCE_EXISTS": ("{kind}", "{name}"),
     "RESOURCE_NOT_FOUND": ("{kind}", "{name}"),

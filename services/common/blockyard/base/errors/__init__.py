@@ -37,6 +37,8 @@ from blockyard.base.errors.requests import (
     OperationUnsupported,
     DriverUnknown,
     DriverUnavailable,
+    ProtocolUnsupported,
+    IoctlsDisabled,
 )
 from blockyard.base.errors.calls import (
     Unauthenticated,
@@ -51,6 +53,7 @@ from blockyard.base.errors.state import (
     NodeExists,
     NodeInUse,
     NodeReadOnly,
+    NodeInactive,
     PermissionConflict,
     TransactionFailed,
     GraphCycle,
@@ -74,6 +77,8 @@ from blockyard.base.errors.images import (
     BackingFormatUnknown,
     BackingLoop,
     ChainTooDeep,
+    BackingChanged,
+    BackingProtocolDenied,
 )
 from blockyard.base.errors.storage import (
     PathDenied,
@@ -122,6 +127,8 @@ __all__ = [
     "OperationUnsupported",
     "DriverUnknown",
     "DriverUnavailable",
+    "ProtocolUnsupported",
+    "IoctlsDisabled",
     "Unauthenticated",
     "CallerDenied",
     "CallCancelled",
@@ -131,6 +138,7 @@ __all__ = [
     "NodeExists",
     "NodeInUse",
     "NodeReadOnly",
+    "NodeInactive",
     "PermissionConflict",
     "TransactionFailed",
     "GraphCycle",
@@ -152,6 +160,8 @@ __all__ = [
     "BackingFormatUnknown",
     "BackingLoop",
     "ChainTooDeep",
+    "BackingChanged",
+    "BackingProtocolDenied",
     "PathDenied",
     "FileNotFound",
     "FileExists",

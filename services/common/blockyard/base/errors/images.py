@@ -115,3 +115,29 @@ class ChainTooDeep(ImageError):
     code = Code.RESOURCE_EXHAUSTED
     template = "{image}: the backing chain is deeper than {limit}"
     advice = "Shorten the chain with a commit or stream job, or raise max_chain_depth."
+
+
+@dataclass(eq=False)
+class BackingChanged(ImageError):
+    """While an image was handed over, someone gave it another backing file."""
+
+    image: str
+    was: str
+    found: str
+    reason = "BACKING_CHANGED"
+    code = Code.FAILED_PRECONDITION
+    template = "{image}: its header names the backing file {found!r} now, and named {was!r} before the hand-over"
+    advice = "Close the node and open it again: it must be opened with its new chain."
+
+
+@dataclass(eq=False)
+class BackingProtocolDenied(ImageError):
+    """An image's header names something else than a file."""
+
+    image: str
+    backing_file: str
+    protocol: str
+    reason = "BACKING_PROTOCOL_DENIED"
+    code = Code.PERMISSION_DENIED
+    template = "{image}: its header names {backing_file!r}, of protocol {protocol!r}; headers may only name files"
+    advice = "Open it with an explicit `backing` child, or with none."

@@ -124,3 +124,27 @@ class DriverUnavailable(RequestError):
     field = "driver"
     template = "driver {driver!r} is disabled here: {why}"
     advice = "Install what it needs and restart the node service."
+
+
+@dataclass(eq=False)
+class ProtocolUnsupported(RequestError):
+    """A file name that begins with a protocol of QEMU's for which there is no driver here."""
+
+    protocol: str
+    driver: str
+    reason = "PROTOCOL_UNSUPPORTED"
+    code = Code.UNIMPLEMENTED
+    field = "filename"
+    template = "a name with {protocol!r} needs the driver {driver!r}, which this service does not have"
+    advice = "Use a file beneath a storage root; for a file of that name put ./ before it."
+
+
+@dataclass(eq=False)
+class IoctlsDisabled(RequestError):
+    """The operator did not allow ioctls."""
+
+    node_name: str
+    reason = "IOCTLS_DISABLED"
+    code = Code.PERMISSION_DENIED
+    template = "ioctls are switched off; none was sent to node {node_name!r}"
+    advice = "Start the node service with --allow-ioctl if its clients may send commands to devices."

@@ -54,6 +54,17 @@ class NodeReadOnly(StateError):
 
 
 @dataclass(eq=False)
+class NodeInactive(StateError):
+    """A request that a node cannot serve while its files are handed over to another process."""
+
+    node_name: str
+    reason = "NODE_INACTIVE"
+    code = Code.FAILED_PRECONDITION
+    template = "node {node_name!r} is handed over: only reads are served"
+    advice = "Take it back with SetNodeActive (`blockyard node activate`)."
+
+
+@dataclass(eq=False)
 class PermissionConflict(StateError):
     """Two users of a node exclude each other."""
 

@@ -46,13 +46,13 @@ class FileExists(StorageError):
 
 @dataclass(eq=False)
 class FileBusy(StorageError):
-    """Another process holds the image's lock."""
+    """Another process, or another node, holds the image's lock."""
 
     path: str
     lock: str
     reason = "FILE_BUSY"
     code = Code.FAILED_PRECONDITION
-    template = "{path!r} is locked by another process ({lock})"
+    template = "{path!r} is locked by another process or node ({lock})"
     advice = "Close it there, or open it read-only with force_share if a torn view is acceptable."
 
 

@@ -10,6 +10,7 @@ from blockyard.node.core.dirty import DirtyBitmap
 from blockyard.node.graph import requests
 from blockyard.node.graph.chain import below_filters
 from blockyard.node.graph.drain import drained
+from blockyard.node.graph.modes import ready_to_write
 
 if TYPE_CHECKING:
     from blockyard.node.copying.spec import Failure
@@ -27,6 +28,7 @@ class BackupSession(CopyingSession):
         bitmap = self._find_bitmap()
         bits = await self.new_bits()
         base = self.top_base() if self.spec.sync is SyncMode.TOP else None
+        await ready_to_write(self.graph, self.target)
         target = self.take(self.target, "target", writable=True)
         self.take(self.source, "source", writable=False)
         try:

@@ -7,7 +7,7 @@ then the header that drops the old place, then success. QEMU 7.2 writes that hea
 from blockyard.base.errors import InvalidArgument, OperationUnsupported
 from blockyard.node.copying.common import ChainedSession
 from blockyard.node.copying.spec import FinishAction
-from blockyard.node.graph import requests, surgery
+from blockyard.node.graph import modes, requests
 from blockyard.node.graph.chain import below_filters, layers, overlay_above
 from blockyard.node.graph.user import POPULATOR
 from blockyard.node.interface.driver import BackingChangeable
@@ -86,10 +86,10 @@ class CommitSession(ChainedSession):
         await requests.flush(self.base)
         read_only = self.overlay.read_only
         if read_only:
-            await surgery.set_writable(self.graph, self.overlay, True)
+            await modes.set_writable(self.graph, self.overlay, True)
         await self.relink(self.overlay, self.base)
         if read_only:
-            await surgery.set_writable(self.graph, self.overlay, False)
+            await modes.set_writable(self.graph, self.overlay, False)
         await self.undo()
 
     async def _end_as_the_top_does(self) -> None:

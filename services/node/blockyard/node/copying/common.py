@@ -17,7 +17,7 @@ from blockyard.base.errors import (
 from blockyard.node.copying.session import Session
 from blockyard.node.copying.work import CopyWork, default_granularity
 from blockyard.node.core.dirty import MAX_BYTES, MAX_GRANULARITY, DirtyBitmap
-from blockyard.node.graph import moving, surgery
+from blockyard.node.graph import modes, moving, surgery
 from blockyard.node.graph.chain import below_filters
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.interface.driver import BackingReference, Resizable
@@ -158,14 +158,14 @@ class ChainedSession(CopyingSession):
     async def open_for_writing(self, node: "Node") -> None:
         """A layer that is read-only now becomes writable until `restore_read_only`."""
         if node.read_only:
-            await surgery.set_writable(self.graph, node, True)
+            await modes.set_writable(self.graph, node, True)
             self._opened_for_writing = node
             node.lent_for_writing = True
 
     async def restore_read_only(self) -> None:
         node, self._opened_for_writing = self._opened_for_writing, None
         if node is not None and self.graph.nodes.get(node.name) is node:
-            await surgery.set_writable(self.graph, node, False)
+            await modes.set_writable(self.graph, node, False)
         if node is not None:
             node.lent_for_writing = False
 

@@ -10,6 +10,7 @@ from blockyard.node.core.dirty import DirtyBitmap
 from blockyard.node.graph import moving, requests
 from blockyard.node.graph.chain import below_filters, descends, layers
 from blockyard.node.graph.drain import drained
+from blockyard.node.graph.modes import ready_to_write
 from blockyard.node.graph.user import SOLE_WRITER, WRITER
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ class MirrorSession(ChainedSession):
     async def _take_target(self) -> "User":
         assert self.target is not None
         if not self._is_commit:
+            await ready_to_write(self.graph, self.target)
             return self.take(self.target, "target", writable=True)
         assert self._base is not None
         chain = list(layers(self.source))

@@ -41,7 +41,7 @@ class MemoryDriver(ProtocolDriver):
 
     def __init__(self, options: MemoryOptions, context: DriverContext) -> None:
         self._node_name = context.node_name
-        self._read_only = context.read_only
+        self._context = context
         self._chunks: dict[int, bytearray] = {}
         self.size = options.size
         self.limits = Limits()
@@ -68,7 +68,7 @@ class MemoryDriver(ProtocolDriver):
         self.read_now(offset, into)
 
     def write_now(self, offset: int, data: Buffer, flags: int) -> bool:
-        if self._read_only:
+        if self._context.read_only:
             raise NodeReadOnly(self._node_name)
         view, done, length = memoryview(data), 0, len(data)
         while done < length:
@@ -86,7 +86,7 @@ class MemoryDriver(ProtocolDriver):
         self.write_now(offset, data, flags)
 
     async def zero(self, offset: int, length: int, flags: int) -> bool:
-        if self._read_only:
+        if self._context.read_only:
             raise NodeReadOnly(self._node_name)
         self._drop(offset, offset + length)
         self.size = max(self.size, offset + length)
@@ -100,7 +100,7 @@ class MemoryDriver(ProtocolDriver):
 
     async def truncate(self, size: int, preallocation: Preallocation, exact: bool) -> None:
         """See `Resizable.truncate`. Memory is taken when it is written, so only `off` makes sense."""
-        if self._read_only:
+        if self._context.read_only:
             raise NodeReadOnly(self._node_name)
         if preallocation is not Preallocation.OFF:
             raise InvalidArgument("preallocation", "off", preallocation)

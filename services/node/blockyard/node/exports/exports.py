@@ -27,8 +27,10 @@ from blockyard.node.exports.nbd import Address, ExportConfig, ExportInfo, NbdSer
 from blockyard.node.exports.nbd.export import check_config
 from blockyard.node.graph import recording
 from blockyard.node.graph.bitmaps import Bitmap
+from blockyard.node.graph.chain import above_filters
 from blockyard.node.graph.definition import check_name
 from blockyard.node.graph.graph import Graph
+from blockyard.node.graph.modes import ready_to_write, settle
 
 if TYPE_CHECKING:
     from blockyard.node.graph.node import Node
@@ -101,6 +103,8 @@ class Exports:
             raise PathDenied(str(addresses[0]), "exports listen at the configured addresses only")
         if not addresses and not self._default and not self._listens_later:
             raise InvalidArgument("addresses", "at least one: the service has no NBD address", "none")
+        if config.writable:
+            await ready_to_write(self._graph, above_filters(self._graph.get(node_name)))
         user = self._graph.use(node_name, "export", export_id, writable=config.writable)
         export = GuestExport(export_id, config, user, self._graph.environment.clock.wall_ns(), asked=addresses)
         try:
@@ -206,7 +210,9 @@ class Exports:
                 await self._server.end(address)
         if export.bitmap_node is not None:
             recording.unclaim(self._graph, export.bitmap_node, export.bitmaps)
+        node = export.user.node
         self._graph.release(export.user)
+        await settle(self._graph, node)
 
     def get(self, export_id: str) -> GuestExport:
         """Raises ResourceNotFound."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from blockyard.base.errors import GraphCycle, InvalidArgument, NodeInUse, OperationUnsupported
 from blockyard.node.graph import requests
 from blockyard.node.graph.chain import descends
+from blockyard.node.graph.modes import CHANGING, ready_to_write
 from blockyard.node.graph.moving import check_movable, own_freeze
 from blockyard.node.graph.opening import Opener
 from blockyard.node.graph.transaction import Action, Plan
@@ -74,6 +75,11 @@ class InsertOverlay(Action):
 
     def __init__(self, node_name: str, overlay_name: str) -> None:
         self._names = node_name, overlay_name
+
+    async def prepare(self, plan: Plan) -> None:
+        node, overlay = map(plan.get, self._names)
+        if any(edge.permissions.used & CHANGING for edge in node.parents):
+            await ready_to_write(plan.graph, overlay)
 
     def touches(self, plan: Plan) -> "list[Node]":
         return [plan.get(self._names[0])]

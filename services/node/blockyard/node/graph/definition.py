@@ -44,10 +44,19 @@ class NodeDefinition:
 
     def check(self) -> None:
         """Raises InvalidArgument for common options that contradict each other."""
+        if self.force_share and not self.read_only:
+            raise InvalidArgument(
+                "force_share", "read_only as well: only a reader can accept a torn view", "a node for writing"
+            )
         if self.detect_zeroes is DetectZeroes.UNMAP and self.discard is not DiscardMode.UNMAP:
             raise InvalidArgument(
                 "detect_zeroes", "off or on, or else discard = unmap", "unmap with discard = ignore"
             )
+
+    @property
+    def opens_read_only(self) -> bool:
+        """Until a writer comes, if one may come."""
+        return self.read_only or self.auto_read_only
 
     def specification(self) -> str:
         """QEMU's `json:` form, which opens the same node again."""

@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from blockyard.base.errors import NodeInUse, NodeReadOnly, OperationUnsupported
+from blockyard.base.errors import NodeInUse, OperationUnsupported
 from blockyard.node.graph.chain import above_filters
 from blockyard.node.graph.drain import drained
+from blockyard.node.graph.modes import ready_to_write
 from blockyard.node.interface.driver import Emptyable
 
 if TYPE_CHECKING:
@@ -16,8 +17,7 @@ async def make_empty(graph: "Graph", node: "Node") -> None:
     """Raises OperationUnsupported or NodeReadOnly. What readers see may change anywhere, so all of it is dirty."""
     if not isinstance(node.driver, Emptyable):
         raise OperationUnsupported(node.name, node.driver.name, "drop its data")
-    if node.read_only:
-        raise NodeReadOnly(node.name)
+    await ready_to_write(graph, node)
     if node.backing is not None and node.backing.frozen_reason:
         raise NodeInUse(node.name, "empty", node.backing.frozen_reason)
     if (above := above_filters(node)) is not node:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Final
 
-from blockyard.base.errors import BlockError, NodeInUse, NodeNotFound, NodeReadOnly
+from blockyard.base.errors import BlockError, NodeInUse, NodeNotFound
 from blockyard.node.core.accounting import Account
 from blockyard.node.graph import requests
 from blockyard.node.graph.catalogue import Catalogue
@@ -28,6 +28,7 @@ from blockyard.node.graph.executors import Executors
 from blockyard.node.graph.freezing import let_go
 from blockyard.node.graph.keeping import Keeping
 from blockyard.node.graph.kept_kinds import BitmapKind, NodeKind
+from blockyard.node.graph.modes import ready_to_write
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.opening import Opener
 from blockyard.node.graph.permissions import refresh
@@ -43,6 +44,9 @@ _FRAMES_MAX: Final = 12_000
 
 _GUESTS: Final = frozenset({"export", "session", "call"})
 """Kinds of users that stand for a guest: they enter above a job's filters, whenever they come."""
+
+_LOOKING: Final = frozenset({"session", "call", "drain"})
+"""Kinds of users that may read a node that was handed over; exports and jobs may not, as in QEMU."""
 
 
 class NodeReport:
@@ -206,13 +210,14 @@ class Graph:
         """A root edge to a node; a guest's goes to the filters that jobs put above it. Release it with `release`.
 
         `permissions`: by default those of a reader or writer that excludes nobody.
-        Raises NodeNotFound, NodeReadOnly or PermissionConflict.
+        Raises NodeNotFound, NodeReadOnly, NodeInactive or PermissionConflict. A writer calls `modes.ready_to_write`
+        before.
         """
         node = self.get(name)
         if kind in _GUESTS:
             node = above_filters(node)
-        if writable and node.read_only:
-            raise NodeReadOnly(name)
+        if (writable and node.read_only) or not (node.active or kind in _LOOKING):
+            raise node.write_refusal()
         user = User(kind, user_name, node, writable, permissions)
         self.changed(node)
         return user
@@ -227,6 +232,7 @@ class Graph:
 
     async def resize(self, name: str, size: int, preallocation: Preallocation) -> Node:
         """Change a node's size. Raises OperationUnsupported, NodeReadOnly, NoSpace ..."""
+        await ready_to_write(self, self.get(name))
         user = self.use(name, "call", "resize", writable=True, permissions=RESIZER)
         try:
             await user.truncate(size, preallocation, exact=True)

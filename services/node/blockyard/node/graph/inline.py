@@ -9,7 +9,6 @@ Which form a node takes is chosen once, when it adopts its driver. Must not awai
 
 from typing import TYPE_CHECKING, Final
 
-from blockyard.base.errors import NodeReadOnly
 from blockyard.base.units import MIB
 from blockyard.node.core.accounting import READ, WRITE
 from blockyard.node.graph.reading import fill_zeroes, is_zero, misaligned
@@ -61,7 +60,7 @@ def _read_now_driver(node: "Node", offset: int, into: memoryview) -> bool:
 def _write_now_driver(node: "Node", offset: int, data: Buffer, flags: int) -> bool:
     length = len(data)
     if node.read_only:
-        raise NodeReadOnly(node.name)
+        raise node.write_refusal()
     if (
         node.tracker.serialising
         or length > node.inline_max
@@ -99,7 +98,7 @@ def _read_now_straight(node: "Node", offset: int, into: memoryview) -> bool:
 def _write_now_straight(node: "Node", offset: int, data: Buffer, flags: int) -> bool:
     length = len(data)
     if node.read_only:
-        raise NodeReadOnly(node.name)
+        raise node.write_refusal()
     if flags & FUA or (node.tracker.serialising and node.tracker.blocks(offset, length)):
         return False
     child, distance = node.straight  # type: ignore[misc]
@@ -159,7 +158,7 @@ def _read_backing_now(node: "Node", offset: int, into: memoryview) -> bool:
 def _write_now_format(node: "Node", offset: int, data: Buffer, flags: int) -> bool:
     length = len(data)
     if node.read_only:
-        raise NodeReadOnly(node.name)
+        raise node.write_refusal()
     if flags & (FUA | COMPRESSED) or length > INLINE_MAX:
         return False
     if node.tracker.serialising and node.tracker.blocks(offset, length):

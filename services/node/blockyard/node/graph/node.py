@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, cast
 
 from blockyard.base.clock import Clock
+from blockyard.base.errors import BlockError, NodeInactive, NodeReadOnly
 from blockyard.node.core.accounting import Account
 from blockyard.node.graph import inline
 from blockyard.node.graph.bitmaps import Bitmap
@@ -20,7 +21,7 @@ from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.threshold import WriteThreshold
 from blockyard.node.graph.tracking import Tracker
 from blockyard.node.interface.child import Buffer
-from blockyard.node.interface.driver import Driver, FilterDriver, FormatDriver, ProtocolDriver
+from blockyard.node.interface.driver import Driver, DriverContext, FilterDriver, FormatDriver, ProtocolDriver
 from blockyard.node.interface.flags import MAY_UNMAP, WRITE_UNCHANGED, DetectZeroes, DiscardMode
 from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.mapping import Mapping
@@ -46,7 +47,10 @@ class Node:
     definition: NodeDefinition
     driver: Driver
     clock: Clock
+    context: DriverContext
+    """How the driver is open now; the definition says what the client allowed (see `graph.modes`)."""
     read_only: bool
+    """Writes are refused now."""
     implicit: bool = False
     """Made by the service itself, closed with its last parent."""
     of_job: bool = False
@@ -81,6 +85,10 @@ class Node:
     """Links below that it froze (see `graph.freezing`)."""
     populating: int = 0
     """Copies on read in flight that were asked for by a flag or a filter."""
+    resumes_read_only: bool = False
+    """What `read_only` was before the node was handed over."""
+    given: NodeDefinition | None = None
+    """What the client asked for, where the node is something else (an ephemeral overlay)."""
     quiesced: int = 0
     undrained: asyncio.Future[None] | None = None
     write_generation: int = 0
@@ -188,6 +196,27 @@ class Node:
     def holders(self) -> list[str]:
         """Who keeps the node alive."""
         return [edge.holder for edge in self.parents]
+
+    @property
+    def active(self) -> bool:
+        """Its files are held for use; False after a hand-over."""
+        return not self.context.inactive
+
+    @property
+    def waits_for_writer(self) -> bool:
+        """It may become writable when a writer comes, and need not be before."""
+        return self.definition.auto_read_only and not self.definition.read_only
+
+    @property
+    def rests_read_only(self) -> bool:
+        """Whether it is read-only when no job has lent it for writing, and nobody has it in hand instead of us."""
+        if self.waits_for_writer:
+            return False
+        return self.lent_for_writing or (self.read_only if self.active else self.resumes_read_only)
+
+    def write_refusal(self) -> BlockError:
+        """Why writes are refused, of a node that is read-only now."""
+        return NodeReadOnly(self.name) if self.active else NodeInactive(self.name)
 
     def record_bitmaps(self) -> None:
         """Bring `recorders` up to date after a bitmap came, went or changed."""

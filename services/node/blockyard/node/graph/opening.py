@@ -21,6 +21,7 @@ from blockyard.base.errors import (
     LimitReached,
     MissingOption,
     NodeExists,
+    NodeInactive,
     PathDenied,
     UnknownOption,
 )
@@ -29,6 +30,7 @@ from blockyard.node.graph.definition import AUTO_PREFIX, NodeDefinition, check_n
 from blockyard.node.graph.edge import Edge
 from blockyard.node.graph.executors import MAIN
 from blockyard.node.graph.freezing import hold_chain, let_go
+from blockyard.node.graph.modes import CHANGING, ready_to_write
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.permissions import refresh
 from blockyard.node.interface.driver import BackingReference, ChildSlot, Driver, DriverContext, FormatDriver
@@ -48,7 +50,7 @@ def driver_context(
     environment = graph.environment
     return DriverContext(
         node_name=name,
-        read_only=definition.read_only,
+        read_only=definition.opens_read_only,
         children=children,
         pool=graph.executors.share(name, definition.executor),
         storage=environment.storage,
@@ -145,9 +147,7 @@ class Opener:
         except BaseException:
             _detach([edge for _, edge in edges])
             raise
-        node = await self._node(name, definition, driver, edges, implicit)
-        # The driver sees its children as they are, also a backing file that is attached later.
-        context.children = node.children
+        node = await self._node(name, definition, driver, context, edges, implicit)
         refresh(node)
         await self._follow_header(node, depth, chain)
         hold_chain(node)
@@ -178,10 +178,15 @@ class Opener:
                 reference = definition.children[child]
                 assert reference is not None
                 child_node = await self._resolve(reference, definition, slot, depth, chain)
+                permissions = class_.opening_permissions(slot.role, writable=not definition.opens_read_only)
+                if permissions.used & CHANGING:
+                    await ready_to_write(self._graph, child_node)
+                elif not child_node.active:
+                    raise NodeInactive(child_node.name)
                 edge = Edge(None, child, slot.role, child_node)
                 edges.append((child, edge))
                 # Before the driver may touch the child. What it says itself comes when it is open.
-                edge.permissions = class_.opening_permissions(slot.role, writable=not definition.read_only)
+                edge.permissions = permissions
                 refresh(child_node)
         except BaseException:
             _detach([edge for _, edge in edges])
@@ -211,6 +216,7 @@ class Opener:
         name: str,
         definition: NodeDefinition,
         driver: Driver,
+        context: DriverContext,
         edges: list[tuple[str, Edge]],
         implicit: bool,
     ) -> Node:
@@ -219,7 +225,8 @@ class Opener:
             definition=definition,
             driver=driver,
             clock=self._environment.clock,
-            read_only=definition.read_only,
+            context=context,
+            read_only=context.read_only,
             implicit=implicit,
             discard=definition.discard,
             no_flush=definition.no_flush,
@@ -231,6 +238,8 @@ class Opener:
         for child, edge in edges:
             edge.parent = node
             node.children[child] = edge
+        # The driver sees its children as they are, also a backing file that is attached later.
+        context.children = node.children
         if node.primary is not None:
             node.path = node.primary.node.path
         node.filename = self._environment.storage.display(node.path) if node.path else ""
@@ -328,6 +337,7 @@ def _inherit(child: NodeDefinition, parent: NodeDefinition, role: Role) -> NodeD
     return replace(
         child,
         read_only=child.read_only or parent.read_only,
+        auto_read_only=child.auto_read_only or parent.auto_read_only,
         force_share=child.force_share or parent.force_share,
         direct=child.direct or parent.direct,
         no_flush=child.no_flush or parent.no_flush,

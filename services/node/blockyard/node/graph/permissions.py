@@ -12,7 +12,7 @@ Invariants
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from blockyard.base.errors import NodeReadOnly, PermissionConflict
+from blockyard.base.errors import PermissionConflict
 from blockyard.node.interface.permissions import (
     NAMES,
     RESIZE,
@@ -61,7 +61,7 @@ def check(node: "Node", planned: "dict[Edge, Permissions] | None" = None) -> Non
     edges = [(edge, planned.get(edge, edge.permissions)) for edge in node.parents]
     used, shared = together([permissions for _, permissions in edges])
     if node.read_only and used & _CHANGING:
-        raise NodeReadOnly(node.name)
+        raise node.write_refusal()
     doubtful = used & ~shared
     if not doubtful:
         return

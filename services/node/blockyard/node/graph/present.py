@@ -46,7 +46,7 @@ def _own(node: "Node") -> NodeDefinition:
     """Its options as they are now."""
     return replace(
         node.definition,
-        read_only=node.read_only or node.lent_for_writing,
+        read_only=node.rests_read_only,
         no_flush=node.no_flush,
         discard=node.discard,
     )

@@ -15,7 +15,7 @@ Invariants
 import math
 from typing import TYPE_CHECKING, Final
 
-from blockyard.base.errors import NodeReadOnly, OperationUnsupported, RangeOutside
+from blockyard.base.errors import OperationUnsupported, RangeOutside
 from blockyard.base.ranges import align_down
 from blockyard.node.core.accounting import COPY, DISCARD, FLUSH, READ, TRUNCATE, WRITE, WRITE_ZEROES
 from blockyard.node.graph import writing, zeroing
@@ -75,7 +75,7 @@ async def write_from(node: "Node", offset: int, payload: Payload, flags: int = 0
 
 async def _write(node: "Node", offset: int, payload: Payload, flags: int) -> None:
     if node.read_only:
-        raise NodeReadOnly(node.name)
+        raise node.write_refusal()
     length = payload.length
     unit = writing.unit_to_serialise(node, offset, length, flags)
     async with Admitted(node, WRITE, offset, length, unit) as request:
@@ -134,7 +134,7 @@ async def copied_by_kernel(node: "Node", offset: int, length: int, copy: "Callab
     """Track and account a write that the kernel makes to a protocol node behind the driver's back; False if `copy`
     found that it cannot."""
     if node.read_only:
-        raise NodeReadOnly(node.name)
+        raise node.write_refusal()
     async with Admitted(node, WRITE, offset, length):
         try:
             if (starter := tracing.active.get()) is not None:
@@ -165,7 +165,7 @@ async def zero(node: "Node", offset: int, length: int, flags: int = 0) -> None:
 
 async def _zero(node: "Node", offset: int, length: int, flags: int) -> None:
     if node.read_only:
-        raise NodeReadOnly(node.name)
+        raise node.write_refusal()
     if not length:
         return
     if node.discard is DiscardMode.IGNORE:
@@ -183,7 +183,7 @@ async def _zero(node: "Node", offset: int, length: int, flags: int) -> None:
 async def discard(node: "Node", offset: int, length: int) -> None:
     """Drop a range, as far as the driver's alignment and the node's discard mode allow."""
     if node.read_only:
-        raise NodeReadOnly(node.name)
+        raise node.write_refusal()
     if not length or node.discard is DiscardMode.IGNORE:
         return
     limits = node.driver.limits
@@ -228,7 +228,7 @@ async def _traced_flush(node: "Node") -> None:
 async def truncate(node: "Node", size: int, preallocation: Preallocation, exact: bool) -> None:
     """Change the node's size; bitmaps follow."""
     if node.read_only:
-        raise NodeReadOnly(node.name)
+        raise node.write_refusal()
     driver = node.driver
     if not isinstance(driver, Resizable):
         raise OperationUnsupported(node.name, driver.name, "change its size")

@@ -1,22 +1,18 @@
-"""Changing edges between open nodes: overlays, filters, replacement, backing links, reopening.
+"""Changing edges between open nodes: overlays, filters, replacement, backing links.
 
 Each operation drains what it touches, checks everything, and then moves edges in one step without an await: a
 request sees the graph before or after, never between. What can be part of a transaction is an action
 (`graph.actions`); the function here is the transaction of that one action.
 """
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from blockyard.base.errors import GraphCycle, NodeInUse, OperationUnsupported
-from blockyard.node.drivers.catalogue import driver_class
-from blockyard.node.graph import actions, requests
+from blockyard.node.graph import actions
 from blockyard.node.graph.chain import descends
-from blockyard.node.graph.definition import driver_options
 from blockyard.node.graph.drain import drained
 from blockyard.node.graph.edge import Edge
-from blockyard.node.graph.opening import driver_context
-from blockyard.node.graph.permissions import refresh, tell
+from blockyard.node.graph.permissions import refresh
 from blockyard.node.graph.transaction import run
 from blockyard.node.interface.driver import BackingChangeable, BackingReference
 from blockyard.node.interface.flags import Role
@@ -115,49 +111,3 @@ def _check_permissions(node: "Node", backing: Edge) -> None:
     above = together([edge.permissions for edge in node.parents])
     backing.permissions = node.driver.child_permissions("backing", Role.BACKING, above, writable=not node.read_only)
     refresh(backing.node)
-
-
-async def set_writable(graph: "Graph", node: "Node", writable: bool) -> None:
-    """Open a node's driver, and its file's, again for writing or for reading only. Users and edges stay.
-
-    Raises what opening raises; then the node is as it was, or, if even that cannot be opened again, its driver
-    is closed and every request fails with IoError.
-    """
-    if node.definition.read_only is not writable:
-        node.read_only = not writable
-        graph.changed(node)
-        return
-    below = [node.primary.node] if node.primary is not None else []
-    for child in below:
-        if len(child.parents) > 1:
-            raise NodeInUse(child.name, "reopen", ", ".join(child.holders()))
-    async with drained(node):
-        await requests.flush(node)
-        await _swap_drivers(graph, [node, *below], writable)
-    graph.changed(*below, node)
-
-
-async def _swap_drivers(graph: "Graph", nodes: "list[Node]", writable: bool) -> None:
-    """Close the drivers, parents first, and open them again, children first; on failure as they were."""
-    for node in nodes:
-        await node.driver.close()
-    try:
-        for node in reversed(nodes):
-            await _reopen(graph, node, writable)
-    except BaseException:
-        for node in reversed(nodes):
-            if node.definition.read_only is not writable:
-                await node.driver.close()
-            await _reopen(graph, node, not writable)
-        raise
-
-
-async def _reopen(graph: "Graph", node: "Node", writable: bool) -> None:
-    definition = replace(node.definition, read_only=not writable)
-    definition.check()
-    class_ = driver_class(definition.driver)
-    context = driver_context(graph, node.name, definition, node.children)
-    node.driver = await class_.open(driver_options(class_, definition.options), context)
-    node.definition, node.read_only = definition, not writable
-    node.adopt_driver()
-    tell(node)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from blockyard.node.graph.chain import above_filters
 from blockyard.node.graph.definition import NodeDefinition
+from blockyard.node.graph.modes import ready_to_write
 from blockyard.node.graph.opening import Opener
 from blockyard.node.graph.user import User
 
@@ -23,6 +24,14 @@ async def temporary(graph: "Graph", definition: NodeDefinition) -> "AsyncIterato
         yield node
     finally:
         await opener.close()
+
+
+@asynccontextmanager
+async def borrowed_to_write(graph: "Graph", node_name: str, call: str) -> AsyncIterator[User]:
+    """As `borrowed`, for a call that writes: a node that waits for a writer becomes writable first."""
+    await ready_to_write(graph, above_filters(graph.get(node_name)))
+    with borrowed(graph, node_name, call, writable=True) as user:
+        yield user
 
 
 @contextmanager

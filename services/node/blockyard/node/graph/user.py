@@ -39,7 +39,7 @@ class User(Edge):
     ) -> None:
         """Raises NodeReadOnly, or PermissionConflict with whoever excludes it; then there is no edge."""
         if writable and node.read_only:
-            raise NodeReadOnly(node.name)
+            raise node.write_refusal()
         super().__init__(None, name, Role.FILE, node)
         self.kind = kind
         self.writable = writable

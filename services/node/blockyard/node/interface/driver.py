@@ -59,6 +59,7 @@ class DriverContext:
 
     node_name: str
     read_only: bool
+    """May change under a driver that is neither a format nor `Reconfigurable`: look at it here when it matters."""
     children: Dict[str, Child]
     pool: Pool
     storage: Storage

@@ -86,7 +86,7 @@ def basic_state(node: Node, info: NodeInfo = _UNKNOWN) -> types_pb2.BlockDriverS
         jobs=sorted({edge.name for edge in node.parents if isinstance(edge, User) and edge.kind == "job"}),
         quiesce_counter=node.quiesced,
         implicit=node.implicit,
-        active=True,
+        active=node.active,
         write_generation=node.write_generation,
         flushed_generation=node.flushed_generation,
         write_highest_offset_bytes=node.write_highest,
@@ -106,6 +106,7 @@ async def full_state(node: Node) -> types_pb2.BlockDriverState:
     state = basic_state(node, info)
     state.encrypted, state.dirty, state.corrupt = info.encrypted, info.is_dirty, info.is_corrupt
     state.subcluster_size_bytes = info.subcluster_size
+    state.scsi_generic = info.scsi_generic
     state.variable_length, state.has_zero_init = info.variable_length, info.has_zero_init
     state.effective_options = _effective_options(node)
     state.tracked_requests.extend(tracked_requests(node))

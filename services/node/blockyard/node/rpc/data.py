@@ -12,7 +12,7 @@ from blockyard.base.units import KIB, MIB
 from blockyard.node.graph.chain import descends
 from blockyard.node.graph.graph import Graph
 from blockyard.node.graph.status import Extent
-from blockyard.node.graph.temporary import borrowed
+from blockyard.node.graph.temporary import borrowed, borrowed_to_write
 from blockyard.node.graph.user import User
 from blockyard.node.interface.flags import COMPRESSED, FUA, MAY_UNMAP, NO_FALLBACK
 from blockyard.node.rpc.pieces import Piece
@@ -68,7 +68,7 @@ class DataServicer(DataServiceServicer):
         if first is None:
             raise InvalidArgument("node_name", "a first message that names the node", "an empty stream")
         flags = COMPRESSED if first.compressed else 0
-        with borrowed(self._graph, first.node_name, "Write", writable=True) as user:
+        async with borrowed_to_write(self._graph, first.node_name, "Write") as user:
             written, count = await _write_piece(user, first, flags), 1
             async for request in stream:
                 spare_after(count)
@@ -79,12 +79,12 @@ class DataServicer(DataServiceServicer):
 
     async def WriteZeroes(self, request: data.WriteZeroesRequest, context: Any) -> data.WriteZeroesResponse:  # noqa: N802
         flags = FUA * request.fua | MAY_UNMAP * request.may_unmap | NO_FALLBACK * request.no_fallback
-        with borrowed(self._graph, request.node_name, "WriteZeroes", writable=True) as user:
+        async with borrowed_to_write(self._graph, request.node_name, "WriteZeroes") as user:
             await user.zero(request.offset_bytes, request.length_bytes, flags)
         return data.WriteZeroesResponse()
 
     async def Discard(self, request: data.DiscardRequest, context: Any) -> data.DiscardResponse:  # noqa: N802
-        with borrowed(self._graph, request.node_name, "Discard", writable=True) as user:
+        async with borrowed_to_write(self._graph, request.node_name, "Discard") as user:
             await user.discard(request.offset_bytes, request.length_bytes)
         return data.DiscardResponse()
 

@@ -73,8 +73,6 @@ def _refuse_unserved(message: drivers_pb2.NodeDefinition) -> None:
         )
     if message.ephemeral:
         raise NotImplementedYet("ephemeral", "put an overlay above the node yourself")
-    if message.auto_read_only:
-        raise NotImplementedYet("auto_read_only", "say read_only = true for a file that cannot be written")
 
 
 def _labels(labels: Mapping[str, str]) -> dict[str, str]:

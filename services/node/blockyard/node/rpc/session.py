@@ -15,6 +15,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final
@@ -22,9 +23,19 @@ from typing import Any, Final
 import grpc
 from google.rpc import code_pb2
 
-from blockyard.base.errors import BlockError, InternalError, InvalidArgument, LimitReached
+from blockyard.base.errors import (
+    BlockError,
+    FileBusy,
+    FileReadOnly,
+    InternalError,
+    InvalidArgument,
+    LimitReached,
+    NodeReadOnly,
+)
 from blockyard.base.units import MIB
+from blockyard.node.graph.chain import above_filters
 from blockyard.node.graph.graph import Graph
+from blockyard.node.graph.modes import ready_to_write, settle
 from blockyard.node.graph.user import User
 from blockyard.node.interface.flags import COMPRESSED, FUA, MAY_UNMAP, NO_FALLBACK
 from blockyard.node.rpc.traced import spare_after
@@ -72,6 +83,9 @@ async def serve_session(
     wish = first.open
     name = wish.client_name[:MAX_CLIENT_NAME] or str(next(_numbers))
     node = graph.get(wish.node_name)
+    if node.active and node.waits_for_writer:
+        with suppress(FileReadOnly, FileBusy, NodeReadOnly):  # then it is a session that reads
+            await ready_to_write(graph, above_filters(node))
     user = graph.use(wish.node_name, "session", name, writable=not node.read_only)
     session = Session(
         user, write, limits, min(max(0, wish.max_in_flight) or limits.default_in_flight, limits.max_in_flight)
@@ -80,7 +94,9 @@ async def serve_session(
         await session.run(stream)
     finally:
         await session.settle()
+        node = user.node
         graph.release(user)
+        await settle(graph, node)
 
 
 class Session:

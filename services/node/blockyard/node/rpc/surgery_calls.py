@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from blockyard.base.errors import InvalidArgument, NodeReadOnly, OperationUnsupported
+from blockyard.base.errors import InvalidArgument, OperationUnsupported
 from blockyard.node.graph import actions, surgery
 from blockyard.node.graph.emptying import make_empty
 from blockyard.node.graph.leases import DEFAULT_SECONDS
+from blockyard.node.graph.modes import activate, inactivate, ready_to_write
 from blockyard.node.graph.threshold import set_write_threshold
 from blockyard.node.graph.transaction import run
 from blockyard.node.interface.driver import BackingReference, Resizable
@@ -26,8 +27,8 @@ class SurgeryCalls(Calls):
             raise InvalidArgument("size_bytes", "0 or more", str(size))
         if size < node.driver.size and not request.allow_shrink:
             raise InvalidArgument("size_bytes", f"{node.driver.size} or more without allow_shrink", str(size))
-        if node.read_only:
-            raise NodeReadOnly(node.name)
+        if node.read_only and not (node.waits_for_writer and node.active):
+            raise node.write_refusal()
         if not isinstance(node.driver, Resizable):
             raise OperationUnsupported(node.name, node.driver.name, "change its size")
         word = word_of(types_pb2.Preallocation, request.preallocation, "preallocation")
@@ -65,8 +66,7 @@ class SurgeryCalls(Calls):
         self, request: node_pb2.ChangeBackingFileRequest, context: Any
     ) -> types_pb2.BlockDriverState:
         node = self._graph.get(request.node_name)
-        if node.read_only:
-            raise NodeReadOnly(node.name)
+        await ready_to_write(self._graph, node)
         if request.backing_file and not request.backing_format:
             raise InvalidArgument("backing_format", "the format of the backing file", "nothing")
         name = request.backing_file
@@ -104,10 +104,16 @@ class SurgeryCalls(Calls):
         await self._graph.executors.move(node, request.executor)
         return await full_state(node)
 
+    async def SetNodeActive(  # noqa: N802
+        self, request: node_pb2.SetNodeActiveRequest, context: Any
+    ) -> types_pb2.BlockDriverState:
+        node = self._graph.get(request.node_name)
+        await (activate if request.active else inactivate)(self._graph, node)
+        return await full_state(node)
+
     AmendImage = later("AmendImage", "options of an image are fixed when it is created")
     RebaseImage = later("RebaseImage", "a stream job, or ChangeBackingFile, covers the common cases")
     ReopenNodes = later("ReopenNodes", "close the node and open it with its new definition")
     AddChild = later("AddChild", "no driver takes a changing number of children")
     RemoveChild = later("RemoveChild", "no driver takes a changing number of children")
-    SetNodeActive = later("SetNodeActive", "nodes are not handed over between processes")
     SendIoctl = later("SendIoctl", "no driver passes ioctls on")

@@ -45,7 +45,7 @@ def check(options: FileOptions, context: DriverContext) -> None:
     if options.temporary:
         if options.filename:
             raise InvalidArgument("filename", "none for a temporary file", repr(options.filename[:64]))
-        if context.read_only:
+        if context.read_only and not context.inactive:
             raise InvalidArgument("temporary", "a node for writing: the file is empty", "a read-only node")
     elif not options.filename:
         raise MissingOption("driver file", "filename")
