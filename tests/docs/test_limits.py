@@ -10,9 +10,12 @@ from blockyard.jobs.copying import window
 from blockyard.jobs.lifecycle import manager
 from blockyard.node.config import NodeConfig
 from blockyard.node.copying import session, sessions, work
-from blockyard.node.core import accounting, dirty, pool
+from blockyard.node.core import accounting, dirty, injection, pool
 from blockyard.node.drivers import memory
+from blockyard.node.drivers.blkdebug import breakpoints
+from blockyard.node.drivers.blkdebug import options as blkdebug_options
 from blockyard.node.exports.nbd import limits as nbd
+from blockyard.node.formats import blkdebug
 from blockyard.node.formats.qcow2 import limits as qcow2
 from blockyard.node.graph import (
     events,
@@ -24,6 +27,7 @@ from blockyard.node.graph import (
     transaction,
     writing,
 )
+from blockyard.node.interface import options
 from blockyard.node.keeping import schema
 from blockyard.node.rpc import bitmaps, copy, data, definitions
 from blockyard.node.rpc import memory as answers
@@ -73,6 +77,14 @@ EXPECTED: dict[tuple[str, str], list[str]] = {
     ],
     ("pool", "jobs of one node that wait"): [str(pool.DEFAULT_WAITING)],
     ("pool", "jobs that left the loop"): [str(pool.AHEAD_PER_THREAD)],
+    ("blkdebug", "rules; faults; breakpoints of one node"): [
+        str(injection.MAX_RULES), str(injection.MAX_FAULTS), str(breakpoints.MAX_BREAKPOINTS)
+    ],
+    ("blkdebug", "text of a configuration; an injected delay"): [
+        size(blkdebug.MAX_TEXT), f"{injection.MAX_DELAY_NS // 3_600_000_000_000} h"
+    ],
+    ("blkdebug", "demanded request alignment"): [size(blkdebug_options.MAX_ALIGN)],
+    ("node service", "items of one list among a driver's options"): [str(options.MAX_ITEMS)],
     ("driver memory", "memory of one node"): [size(memory.MEMORY_LIMIT)],
     ("copy sessions", "sessions"): [str(sessions.MAX_SESSIONS), str(sessions.REMEMBERED)],
     ("copy sessions", "one order"): [size(session.ORDER_MAX), str(copy.ORDERS_IN_FLIGHT)],

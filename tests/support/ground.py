@@ -162,6 +162,14 @@ class DriverChild:
         assert isinstance(self.driver, Resizable)
         await self.driver.truncate(size, preallocation, exact)
 
+    @property
+    def listens(self) -> bool:
+        listens: bool = self.driver.listens
+        return listens
+
+    async def debug_event(self, event: str) -> None:
+        await self.driver.debug_event(event)
+
     async def map(self, offset: int, length: int) -> Mapping:
         assert isinstance(self.driver, ProtocolDriver | FormatDriver | FilterDriver)
         return await self.driver.map(offset, length)

@@ -26,7 +26,11 @@ if _version_not_supported:
 
 
 class DebugServiceStub:
-    """Breaks things on purpose. PERMISSION_DENIED unless enabled.
+    """Breaks things on purpose, at nodes of the driver blkdebug. PERMISSION_DENIED unless enabled.
+
+    A call may name a node above the blkdebug node: it goes down the filtered child, or the child that holds the image,
+    to the first blkdebug node. Drivers above that node emit the events; see BlkdebugOptions for rules that a node is
+    opened with. Breakpoints and faults end with their node, also when it is opened anew.
     """
 
     def __init__(self, channel):
@@ -83,11 +87,16 @@ class DebugServiceStub:
 
 
 class DebugServiceServicer:
-    """Breaks things on purpose. PERMISSION_DENIED unless enabled.
+    """Breaks things on purpose, at nodes of the driver blkdebug. PERMISSION_DENIED unless enabled.
+
+    A call may name a node above the blkdebug node: it goes down the filtered child, or the child that holds the image,
+    to the first blkdebug node. Drivers above that node emit the events; see BlkdebugOptions for rules that a node is
+    opened with. Breakpoints and faults end with their node, also when it is opened anew.
     """
 
     def SetBreakpoint(self, request, context):
-        """Stop requests at an event.
+        """Stop every request that comes to an event, until it is resumed or the breakpoint removed. A drain of the node
+        above waits for them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -101,7 +110,7 @@ class DebugServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResumeBreakpoint(self, request, context):
-        """Let the requests stopped at a breakpoint go on.
+        """Let the requests stopped at a breakpoint go on, in the order in which they came. Later ones stop again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -206,7 +215,11 @@ def add_DebugServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DebugService:
-    """Breaks things on purpose. PERMISSION_DENIED unless enabled.
+    """Breaks things on purpose, at nodes of the driver blkdebug. PERMISSION_DENIED unless enabled.
+
+    A call may name a node above the blkdebug node: it goes down the filtered child, or the child that holds the image,
+    to the first blkdebug node. Drivers above that node emit the events; see BlkdebugOptions for rules that a node is
+    opened with. Breakpoints and faults end with their node, also when it is opened anew.
     """
 
     @staticmethod

@@ -262,7 +262,7 @@ class BlkdebugSetState(_message.Message):
     def __init__(self, event: _Optional[str] = ..., state: _Optional[int] = ..., new_state: _Optional[int] = ...) -> None: ...
 
 class BlkdebugOptions(_message.Message):
-    __slots__ = ("image", "config", "align", "max_transfer", "opt_write_zero", "max_write_zero", "opt_discard", "max_discard", "inject_error", "set_state", "take_child_perms", "unshare_child_perms")
+    __slots__ = ("image", "config", "align", "max_transfer", "opt_write_zero", "max_write_zero", "opt_discard", "max_discard", "inject_error", "set_state", "take_child_perms", "unshare_child_perms", "seed")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     ALIGN_FIELD_NUMBER: _ClassVar[int]
@@ -275,6 +275,7 @@ class BlkdebugOptions(_message.Message):
     SET_STATE_FIELD_NUMBER: _ClassVar[int]
     TAKE_CHILD_PERMS_FIELD_NUMBER: _ClassVar[int]
     UNSHARE_CHILD_PERMS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
     image: NodeReference
     config: str
     align: int
@@ -287,7 +288,8 @@ class BlkdebugOptions(_message.Message):
     set_state: _containers.RepeatedCompositeFieldContainer[BlkdebugSetState]
     take_child_perms: _containers.RepeatedScalarFieldContainer[_types_pb2.Permission]
     unshare_child_perms: _containers.RepeatedScalarFieldContainer[_types_pb2.Permission]
-    def __init__(self, image: _Optional[_Union[NodeReference, _Mapping]] = ..., config: _Optional[str] = ..., align: _Optional[int] = ..., max_transfer: _Optional[int] = ..., opt_write_zero: _Optional[int] = ..., max_write_zero: _Optional[int] = ..., opt_discard: _Optional[int] = ..., max_discard: _Optional[int] = ..., inject_error: _Optional[_Iterable[_Union[BlkdebugInjectError, _Mapping]]] = ..., set_state: _Optional[_Iterable[_Union[BlkdebugSetState, _Mapping]]] = ..., take_child_perms: _Optional[_Iterable[_Union[_types_pb2.Permission, str]]] = ..., unshare_child_perms: _Optional[_Iterable[_Union[_types_pb2.Permission, str]]] = ...) -> None: ...
+    seed: int
+    def __init__(self, image: _Optional[_Union[NodeReference, _Mapping]] = ..., config: _Optional[str] = ..., align: _Optional[int] = ..., max_transfer: _Optional[int] = ..., opt_write_zero: _Optional[int] = ..., max_write_zero: _Optional[int] = ..., opt_discard: _Optional[int] = ..., max_discard: _Optional[int] = ..., inject_error: _Optional[_Iterable[_Union[BlkdebugInjectError, _Mapping]]] = ..., set_state: _Optional[_Iterable[_Union[BlkdebugSetState, _Mapping]]] = ..., take_child_perms: _Optional[_Iterable[_Union[_types_pb2.Permission, str]]] = ..., unshare_child_perms: _Optional[_Iterable[_Union[_types_pb2.Permission, str]]] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class BlkverifyOptions(_message.Message):
     __slots__ = ("test", "raw")

@@ -21,6 +21,7 @@ from blockyard.node.exports.exports import Exports
 from blockyard.node.exports.kept import ExportKind
 from blockyard.node.exports.nbd import NbdLimits, NbdServer
 from blockyard.node.graph.catalogue import Catalogue
+from blockyard.node.graph.debugging import Debugging
 from blockyard.node.graph.environment import Environment
 from blockyard.node.graph.graph import Graph
 from blockyard.node.graph.leases import DrainLeases
@@ -29,9 +30,10 @@ from blockyard.node.interface import tracing
 from blockyard.node.interface.keeper import Keeper
 from blockyard.node.keeping import SqliteKeeper, state_directory
 from blockyard.node.rpc.bitmaps import BitmapServicer
-from blockyard.node.rpc.calls import Backstage, unserved
+from blockyard.node.rpc.calls import Backstage, disabled, unserved
 from blockyard.node.rpc.copy import CopyServicer
 from blockyard.node.rpc.data import DataServicer
+from blockyard.node.rpc.debug import DebugServicer
 from blockyard.node.rpc.executors import ExecutorServicer, executor_named
 from blockyard.node.rpc.exports import ExportServicer, nbd_address
 from blockyard.node.rpc.memory import RequestMemory
@@ -58,7 +60,6 @@ _LATER: Final = (
     ("AttachmentService", control_pb2_grpc, "attachments"),
     ("ThrottleService", control_pb2_grpc, "throttling"),
     ("SecretService", control_pb2_grpc, "secrets"),
-    ("DebugService", debug_pb2_grpc, "fault injection"),
 )
 """Services of the API whose work is not there: name, module, and what would be done."""
 
@@ -93,7 +94,8 @@ async def serving(
         stack.callback(graph.kept.catalogue.hold)
         leases = DrainLeases(graph)
         stack.callback(leases.close)
-        services = _services(config, telemetry, graph, exports, copies, leases)
+        debugging = Debugging(graph)
+        services = _services(config, telemetry, graph, exports, copies, leases, debugging)
         beating = asyncio.create_task(_beat(graph, config.heartbeat_seconds))
         stack.push_async_callback(_end, beating)
         running = await stack.enter_async_context(
@@ -106,6 +108,8 @@ async def serving(
                 with_channelz=config.channelz,
             )
         )
+        # Before anything else ends: who stands at a breakpoint would hold up every step of it.
+        stack.callback(debugging.end)
         yield Running(running.services, running.addresses, graph, exports, copies)
 
 
@@ -151,6 +155,7 @@ def _services(
     exports: Exports,
     copies: CopySessions,
     leases: DrainLeases,
+    debugging: Debugging,
 ) -> list[Service]:
     memory = RequestMemory()
     session = SessionLimits(
@@ -169,6 +174,7 @@ def _services(
             control_pb2_grpc.add_ExecutorServiceServicer_to_server,
             ExecutorServicer(graph.executors),
         ),
+        ("DebugService", debug_pb2_grpc.add_DebugServiceServicer_to_server, _debug(config, debugging)),
         ("CopyService", copy_pb2_grpc.add_CopyServiceServicer_to_server, CopyServicer(copies)),
         *(
             (
@@ -180,6 +186,10 @@ def _services(
         ),
     )
     return [Service(f"blockyard.v1.{name}", add, servicer, telemetry) for name, add, servicer in offered]
+
+
+def _debug(config: NodeConfig, debugging: Debugging) -> object:
+    return DebugServicer(debugging) if config.debug else disabled(debug_pb2_grpc.DebugServiceServicer, "debug")
 
 
 def _later(base: type[object], what: str) -> object:

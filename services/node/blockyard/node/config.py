@@ -44,5 +44,7 @@ class NodeConfig(ServiceConfig):
     """Payloads and replies in bytes that all NBD clients together may have waiting."""
     heartbeat_seconds: float = 15.0
     """How often a silent watch is told that it is up to date."""
+    debug: bool = False
+    """Serve DebugService, with which clients make requests fail, wait, lie or stop at blkdebug nodes. For tests."""
     instance_id: str = ""
     """Identity of the process, for whoever gathers its figures; empty chooses one."""

@@ -43,6 +43,7 @@ from blockyard.base.errors.requests import (
 from blockyard.base.errors.calls import (
     Unauthenticated,
     CallerDenied,
+    ServiceDisabled,
     CallCancelled,
     DeadlinePassed,
     RemoteError,
@@ -122,6 +123,7 @@ __all__ = [
     "UnknownOption",
     "MissingOption",
     "RangeOutside",
+    "ServiceDisabled",
     "SizeTooLarge",
     "NotImplementedYet",
     "OperationUnsupported",

@@ -30,6 +30,18 @@ class CallerDenied(RequestError):
 
 
 @dataclass(eq=False)
+class ServiceDisabled(RequestError):
+    """A part of the API that the operator has not switched on."""
+
+    service: str
+    option: str
+    reason = "SERVICE_DISABLED"
+    code = Code.PERMISSION_DENIED
+    template = "{service} is switched off here"
+    advice = "If it is meant to be used here, start the service with the option `{option}`; see docs/options.md."
+
+
+@dataclass(eq=False)
 class CallCancelled(RequestError):
     """A call ended before its work did: the client, or the work itself, gave it up."""
 

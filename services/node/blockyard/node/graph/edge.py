@@ -146,6 +146,15 @@ class Edge:
     ) -> None:
         await requests.truncate(await self.entered(), size, preallocation, exact)
 
+    @property
+    def listens(self) -> bool:
+        return self.node.driver.listens
+
+    async def debug_event(self, event: str) -> None:
+        driver = self.node.driver
+        if driver.listens:
+            await driver.debug_event(event)
+
     async def map(self, offset: int, length: int) -> Mapping:
         return await map_own(await self.entered(), offset, length)
 

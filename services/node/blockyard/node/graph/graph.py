@@ -20,6 +20,7 @@ from blockyard.node.core.accounting import Account
 from blockyard.node.graph import requests
 from blockyard.node.graph.catalogue import Catalogue
 from blockyard.node.graph.chain import above_filters
+from blockyard.node.graph.debugging import passing
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.drain import drained
 from blockyard.node.graph.environment import Environment
@@ -185,11 +186,12 @@ class Graph:
         closed = [node.name]
         children = [edge.node for edge in node.children.values()]
         try:
-            async with drained(node):
-                try:
-                    await requests.flush(node)
-                finally:
-                    await node.driver.close()
+            with passing(node):
+                async with drained(node):
+                    try:
+                        await requests.flush(node)
+                    finally:
+                        await node.driver.close()
         finally:
             let_go(node)
             for edge in node.children.values():

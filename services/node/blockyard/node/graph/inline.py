@@ -151,6 +151,8 @@ def _read_backing_now(node: "Node", offset: int, into: memoryview) -> bool:
     if backing is None or offset >= backing.node.driver.size:
         fill_zeroes(into)
         return True
+    if node.children[node.driver.primary].node.driver.listens:
+        return False  # it waits for the event of this read
     # Past the end of a short backing file the edge has no inline answer.
     return backing.read_now(offset, into)
 

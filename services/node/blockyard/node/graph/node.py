@@ -101,6 +101,8 @@ class Node:
     tracker: Tracker = field(init=False)
     is_format: bool = field(init=False)
     is_filter: bool = field(init=False)
+    hands_on: bool = field(init=False)
+    """A filter with its child's limits: ranges of any shape are the child's to cut."""
     limits: Limits | None = field(init=False, default=None)
     """The driver's, as they were when they were looked at last."""
     alignment: int = field(init=False)
@@ -139,6 +141,7 @@ class Node:
         driver = self.driver
         self.is_format = isinstance(driver, FormatDriver)
         self.is_filter = isinstance(driver, FilterDriver)
+        self.hands_on = isinstance(driver, FilterDriver) and not driver.own_limits
         self.straight = None
         self.zero_flags = _ZERO_FLAGS[self.definition.detect_zeroes]
         if isinstance(driver, FormatDriver):

@@ -105,6 +105,8 @@ async def _read_driver(node: "Node", driver: ProtocolDriver | FilterDriver, offs
 async def _read_piece(node: "Node", driver: FormatDriver, offset: int, mapping: Mapping, part: memoryview) -> None:
     if mapping.kind is MapKind.DATA:
         assert mapping.child is not None
+        if mapping.child.listens:
+            await mapping.child.debug_event("read_aio")
         if not mapping.child.read_now(mapping.offset, part):
             await mapping.child.read(mapping.offset, part)
     elif mapping.kind is MapKind.ZERO:
@@ -113,6 +115,8 @@ async def _read_piece(node: "Node", driver: FormatDriver, offset: int, mapping: 
         if node.backing is None:
             fill_zeroes(part)
         else:
+            if node.primary is not None and node.primary.listens:
+                await node.primary.debug_event("read_backing_aio")
             await node.backing.read(offset, part)
     else:
         await driver.read_encoded(offset, part)

@@ -176,6 +176,8 @@ async def _zero(node: "Node", offset: int, length: int, flags: int) -> None:
             await zeroing.make_zeroes(node, request, offset, length, flags)
         finally:
             node.wrote(offset, length, flags)
+            if node.driver.listens:
+                await node.driver.debug_event("pwritev_done")
     if flags & FUA and node.is_format:
         await flush(node)
 
@@ -187,9 +189,9 @@ async def discard(node: "Node", offset: int, length: int) -> None:
     if not length or node.discard is DiscardMode.IGNORE:
         return
     limits = node.driver.limits
-    alignment = 1 if node.is_filter else math.lcm(limits.discard_alignment, node.alignment)
+    alignment = 1 if node.hands_on else math.lcm(limits.discard_alignment, node.alignment)
     unit = max(alignment, limits.allocation_unit)
-    async with Admitted(node, DISCARD, offset, length, 0 if node.is_filter else unit):
+    async with Admitted(node, DISCARD, offset, length, 0 if node.hands_on else unit):
         try:
             _check_still_inside(node, offset, length)
             middle = zeroing.aligned_inside(node, offset, length, alignment)
@@ -221,8 +223,18 @@ async def flush(node: "Node") -> bool:
 async def _traced_flush(node: "Node") -> None:
     if (starter := tracing.active.get()) is not None:
         with starter(f"blk.flush {node.driver.name}", {"blockyard.node.name": node.name}):
-            return await node.driver.flush()
-    return await node.driver.flush()
+            return await _flush(node)
+    return await _flush(node)
+
+
+async def _flush(node: "Node") -> None:
+    """By the driver at once, or in the two steps that a listener below is told of (bdrv_co_flush)."""
+    primary = node.primary
+    if primary is not None and primary.listens:
+        await primary.debug_event("flush_to_os")
+        await node.driver.flush_to_os()
+        await primary.debug_event("flush_to_disk")
+    await node.driver.flush()
 
 
 async def truncate(node: "Node", size: int, preallocation: Preallocation, exact: bool) -> None:

@@ -82,6 +82,8 @@ async def status_at(
     depth, layer, asked = 0, node, offset
     while layer is not base:
         if layer.filtered is not None:
+            if layer.driver.listens:
+                await map_own(layer, offset, length)
             layer = layer.filtered
             continue
         mapping = await map_own(layer, offset, length)

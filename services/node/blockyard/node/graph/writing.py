@@ -105,13 +105,26 @@ async def widened(node: "Node", offset: int, payload: Payload) -> tuple[int, Pay
     wide = ByteRange(offset, payload.length).widened(node.alignment)
     bounce = memoryview(bytearray(wide.length))
     there = min(wide.length, align_up(max(0, node.driver.size - wide.offset), node.alignment))
-    await read_mapped(node, wide.offset, bounce[:there])
     start = offset - wide.offset
+    if node.driver.listens:
+        await _read_watched(node, wide, bounce[:there], start > 0, start + payload.length < wide.length)
+    else:
+        await read_mapped(node, wide.offset, bounce[:there])
     bounce[start : start + payload.length] = await payload.view(0, payload.length)
     if node.is_filter:
         # Below it the write is padded again as it must be; what nobody wrote must not make the node longer.
         bounce = bounce[: max(node.driver.size, offset + payload.length) - wide.offset]
     return wide.offset, BufferPayload(bounce)
+
+
+async def _read_watched(node: "Node", wide: ByteRange, into: memoryview, head: bool, tail: bool) -> None:
+    """Read what surrounds a misaligned write, with the events of QEMU's bdrv_padding_rmw_read."""
+    ends = [name for name, there in (("head", head), ("tail", tail)) if there]
+    for end in ends:
+        await node.driver.debug_event(f"pwritev_rmw_{end}")
+    await read_mapped(node, wide.offset, into)
+    for end in ends:
+        await node.driver.debug_event(f"pwritev_rmw_after_{end}")
 
 
 async def write_mapped(node: "Node", request: TrackedRequest, offset: int, payload: Payload, flags: int) -> None:
@@ -129,7 +142,10 @@ async def write_mapped(node: "Node", request: TrackedRequest, offset: int, paylo
             continue
         mapping = driver.lookup(here, rest) or await driver.map(here, rest)
         if mapping.kind is MapKind.DATA and mapping.writable:
-            await payload.put(cast("Edge", mapping.child), mapping.offset, position, mapping.length)
+            child = cast("Edge", mapping.child)
+            if child.listens:
+                await child.debug_event("write_aio")
+            await payload.put(child, mapping.offset, position, mapping.length)
             position += mapping.length
             continue
         unit = max(1, driver.limits.allocation_unit)
@@ -141,6 +157,19 @@ async def write_mapped(node: "Node", request: TrackedRequest, offset: int, paylo
 
 
 async def _write_driver(
+    node: "Node", driver: ProtocolDriver | FilterDriver, offset: int, payload: Payload, flags: int
+) -> None:
+    if driver.listens:
+        await driver.debug_event("pwritev")
+        try:
+            await _write_split(node, driver, offset, payload, flags)
+        finally:
+            await driver.debug_event("pwritev_done")
+        return
+    await _write_split(node, driver, offset, payload, flags)
+
+
+async def _write_split(
     node: "Node", driver: ProtocolDriver | FilterDriver, offset: int, payload: Payload, flags: int
 ) -> None:
     limit = transfer_step(node, payload.length)
@@ -177,6 +206,8 @@ async def _write_allocating(
             await _write_with_surroundings(node, allocation, offset, payload, position, length)
         else:
             child = cast("Edge", allocation.child)
+            if child.listens:
+                await child.debug_event("write_aio")
             await payload.put(child, allocation.offset + offset - allocation.start, position, length)
     except BaseException:
         await driver.abandon(allocation)
@@ -192,18 +223,28 @@ async def _write_with_surroundings(
     child = cast("Edge", allocation.child)
     head = offset - allocation.start
     tail = allocation.length - head - length
+    listens = child.listens
+    if listens:
+        await child.debug_event("cow_read")
     if allocation.length <= JOIN_MAX:
         whole = memoryview(bytearray(allocation.length))
         await read_around(node, allocation.start, whole[:head])
         whole[head : head + length] = await payload.view(position, length)
         await read_around(node, offset + length, whole[head + length :])
+        if listens:
+            await child.debug_event("write_aio")  # both, for it is one write (qcow2-cluster.c, perform_cow)
+            await child.debug_event("cow_write")
         await BufferPayload(whole).put(child, allocation.offset, 0, len(whole))
         return
     for start, around_length in ((allocation.start, head), (offset + length, tail)):
         if around_length:
             around = memoryview(bytearray(around_length))
             await read_around(node, start, around)
+            if listens:
+                await child.debug_event("cow_write")
             await BufferPayload(around).put(child, allocation.offset + start - allocation.start, 0, around_length)
+    if listens:
+        await child.debug_event("write_aio")
     await payload.put(child, allocation.offset + head, position, length)
 
 

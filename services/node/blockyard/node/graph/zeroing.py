@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def unit_to_serialise(node: "Node") -> int:
     """The alignment that a write-zeroes request serialises; 0 for a filter, where it has no effect of its own."""
-    return 0 if node.is_filter else max(_unit(node), node.driver.limits.allocation_unit)
+    return 0 if node.hands_on else max(_unit(node), node.driver.limits.allocation_unit)
 
 
 def _unit(node: "Node") -> int:
@@ -52,7 +52,9 @@ async def write_detecting(node: "Node", request: TrackedRequest, offset: int, pa
 async def make_zeroes(node: "Node", request: TrackedRequest, offset: int, length: int, flags: int) -> None:
     """Zero a range of any alignment. Raises OperationUnsupported with NO_FALLBACK if something must be written."""
     driver = node.driver
-    if node.is_filter:
+    if driver.listens:
+        await driver.debug_event("pwritev_zero")
+    if node.hands_on:
         await driver.zero(offset, length, flags)
         return
     whole = ByteRange(offset, length)

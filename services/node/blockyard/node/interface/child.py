@@ -80,6 +80,15 @@ class Child(Protocol):
         """Grow or shrink. New bytes read as zeroes. `exact = False` allows a larger result."""
         ...
 
+    @property
+    def listens(self) -> bool:
+        """Whether the child's driver waits for debug events; else none need be emitted."""
+        ...
+
+    async def debug_event(self, event: str) -> None:
+        """Tell the child's driver what is about to happen (BLKDBG_EVENT). It may let the caller wait."""
+        ...
+
     async def map(self, offset: int, length: int) -> Mapping:
         """Block status of the child's own layer, as its driver answers."""
         ...

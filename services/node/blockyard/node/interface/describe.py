@@ -16,6 +16,7 @@ from typing import Any, Final, Union, cast, get_args, get_origin, get_type_hints
 
 from blockyard.node.interface import abilities
 from blockyard.node.interface import driver as interface
+from blockyard.node.interface.debugging import Debuggable
 from blockyard.node.interface.driver import Driver, FilterDriver, ProtocolDriver
 
 ABILITIES: Final[dict[str, type[Any]]] = {
@@ -31,6 +32,7 @@ ABILITIES: Final[dict[str, type[Any]]] = {
     "refreshable": abilities.Refreshable,
     "ioctl": abilities.PassesIoctl,
     "probes-devices": abilities.ProbesDevices,
+    "debuggable": Debuggable,
 }
 
 

@@ -137,6 +137,8 @@ class Driver(ABC):
     size: int
     """Bytes visible to the parent. A plain attribute: it is read on every request."""
     limits: Limits
+    listens: bool = False
+    """Someone waits for debug events here (blkdebug), so whoever is above must emit them and not pass it by."""
 
     @classmethod
     @abstractmethod
@@ -188,6 +190,10 @@ class Driver(ABC):
     def opening_permissions(cls, role: Role, *, writable: bool) -> Permissions:
         """What opening the driver needs of a child of a role, before the driver can say itself."""
         return by_role(role, NOTHING, writable=writable) if role is Role.FILE else NOTHING
+
+    async def debug_event(self, event: str) -> None:
+        """Something named in QEMU's BlkdebugEvent is about to happen above; asked only if it `listens`."""
+        return
 
     def child_permissions(self, child: str, role: Role, above: Permissions, *, writable: bool) -> Permissions:
         """What the driver uses of a child and shares, when its parents together have `above` (bdrv_child_perm).
@@ -278,6 +284,8 @@ class FilterDriver(Driver):
 
     children: ClassVar[tuple[ChildSlot, ...]] = (ChildSlot("file", Role.FILTERED),)
     file: Child
+    own_limits: bool = False
+    """`limits` are not the child's: the request path aligns, splits and falls back for this node."""
 
     @property
     def size(self) -> int:  # type: ignore[override]

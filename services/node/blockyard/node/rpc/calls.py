@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from blockyard.base.errors import NotImplementedYet
+from blockyard.base.errors import NotImplementedYet, ServiceDisabled
 from blockyard.node.copying.sessions import CopySessions
 from blockyard.node.exports.exports import Exports
 from blockyard.node.graph.graph import Graph
@@ -46,6 +46,18 @@ def later(operation: str, why: str) -> Callable[..., Awaitable[Any]]:
         raise NotImplementedYet(operation, why)
 
     return answer
+
+
+def disabled(base: type[Servicer], option: str) -> Servicer:
+    """A servicer that the operator has not switched on: all of its methods answer PERMISSION_DENIED."""
+    service = base.__name__.removesuffix("Servicer")
+
+    async def answer(self: object, request: object, context: object) -> Any:
+        raise ServiceDisabled(service, option)
+
+    methods = {name: answer for name, value in vars(base).items() if name[0].isupper() and callable(value)}
+    made: Servicer = type(base.__name__, (base,), methods)()
+    return made
 
 
 def unserved(base: type[Servicer], why: str) -> Servicer:

@@ -62,6 +62,7 @@ class Allocator:
 
     async def take(self, count: int) -> Run:
         """Contiguous clusters, at least 1 and at most `count`."""
+        await self._image.event("cluster_alloc")
         async with self.lock:
             found = await self._find(count)
             if found is None:
@@ -72,6 +73,7 @@ class Allocator:
 
     async def take_run(self, count: int) -> int:
         """Exactly `count` contiguous clusters, past everything in use."""
+        await self._image.event("cluster_alloc")
         async with self.lock:
             first = await self._extend(count)
         await self._check(first, count)
@@ -80,6 +82,7 @@ class Allocator:
 
     async def give_back(self, first: int, count: int) -> None:
         """Clusters of `take` to which nothing was made to refer."""
+        await self._image.event("cluster_free")
         refcounts = self._image.refcounts
         for index, low, high in refcounts.pieces(first, count):
             block = await refcounts.blocks.get(index)
@@ -128,6 +131,8 @@ class Allocator:
         if known is not None:
             known.pins += 1
         try:
+            if missing:
+                await self._image.event("refblock_alloc")
             if table_clusters:
                 # A cancelled guest write must not leave the header half switched.
                 await unbroken(self._grow_table(start, missing, table_clusters, end))
@@ -179,15 +184,18 @@ class Allocator:
             refcounts.table = grown
             try:
                 self._enter(start, missing, end)
+                await image.event("refblock_alloc_write_blocks")
                 for index in sorted(image.ledger.marks[Kind.BLOCK]):
                     await image.write(*refcounts.encode_block(index, 0, refcounts.block_entries))
                 table_offset = (start + len(missing)) << bits
+                await image.event("refblock_alloc_write_table")
                 await image.write(table_offset, tables.encode(grown))
                 await image.file.flush()
             except BaseException:
                 refcounts.table = old_table
                 self._forget(missing, start, end)
                 raise
+            await image.event("refblock_alloc_switch_table")
             image.update_header(refcount_table_offset=table_offset, refcount_table_clusters=table_clusters)
             await image.switch(hdr.REFCOUNT_TABLE_AT, hdr.encode_refcount_table(image.header))
             image.ledger.marks[Kind.REFTABLE].clear()

@@ -81,6 +81,7 @@ class Compressed:
         """Read and decode; nothing is kept if the file has less than the entries say."""
         places = [tables.decode_compressed(entry, self._bits) for entry in entries]
         kept: dict[int, bytes] = {}
+        await self._image.event("read_compressed")
         start, end = min(place.offset for place in places), max(place.end for place in places)
         pieces: list[memoryview]
         if end - start <= 2 * sum(place.length for place in places):
@@ -171,7 +172,9 @@ class Compressed:
                 for place, (_, blob) in zip(places, packed, strict=False)
             ]
             try:
+                await self._image.event("write_compressed")
                 await self._write_blobs(places, [blob for _, blob in packed[: len(places)]])
+                await self._image.event("l2_update_compressed")
             except BaseException:
                 self._image.ledger.drop(Reason.OTHER, referenced(np.array(entries, np.uint64), self._bits))
                 self._tail = -1
@@ -200,6 +203,7 @@ class Compressed:
         table.pins += 1
         try:
             padded = data if run.virgin or len(data) == self._size else bytes(data).ljust(self._size, b"\0")
+            await self._image.event("write_aio")
             await self._image.write(run.first << self._bits, padded)
         except BaseException:
             await self._space.abandon(token)
@@ -211,6 +215,7 @@ class Compressed:
     async def _reserve(self, blobs: list[bytes]) -> list[int]:
         """Places for the first (at least one) of the blobs, counted in the refcounts."""
         allocator = self._image.allocator
+        await self._image.event("cluster_alloc_bytes")
         async with self._placing:
             while True:
                 room = -self._tail % self._size if self._tail >= 0 else 0

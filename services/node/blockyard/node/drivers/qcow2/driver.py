@@ -150,6 +150,7 @@ class Qcow2(FormatDriver):
         await rebasing.change_backing(self.image, reference)
 
     async def make_empty(self) -> None:
+        await self.image.event("empty_image_prepare")
         await self._dropper.forget_tables(0)
         await self.image.writeback.settle()
         await self._resizer.trim_file()

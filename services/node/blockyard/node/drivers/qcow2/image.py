@@ -92,6 +92,11 @@ class Image:
         """Change the header in memory; the caller writes the group of fields it belongs to."""
         self.cluster = self.cluster.with_header(**changes)
 
+    async def event(self, name: str) -> None:
+        """Tell a blkdebug node below, if there is one that listens, what comes next (QEMU's BLKDBG_EVENT)."""
+        if self.file.listens:
+            await self.file.debug_event(name)
+
     async def read(self, offset: int, length: int) -> bytearray:
         """Bytes of the file; zeroes past its end."""
         data = bytearray(length)

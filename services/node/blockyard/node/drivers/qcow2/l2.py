@@ -62,6 +62,7 @@ class L2:
             raise await image.corrupt(
                 f"L1 entry {key}", f"an offset in the file of {image.file.size} bytes", f"{offset:#x}"
             )
+        await image.event("l2_load")
         table = L2Table(tables.decode(await image.read(offset, image.geometry.cluster_size)))
         if not image.context.read_only:
             cluster = offset >> image.geometry.cluster_bits
@@ -117,6 +118,7 @@ class L2:
         """The table belongs to a snapshot too: copy it, and drop our reference to the old one."""
         image = self._image
         old = self.offset_of(key) >> image.geometry.cluster_bits
+        await image.event("l2_alloc_cow_read")
         table = await self.get(key)
         await self._place(key, table)
         image.ledger.drop(Reason.OTHER, np.array([old], np.int64))

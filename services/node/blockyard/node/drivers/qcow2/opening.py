@@ -68,6 +68,7 @@ async def assemble(image: Image) -> None:
     """The parts that stand on L1 and the refcount table; again after a repair changed those on disk."""
     header = image.header
     length = header.refcount_table_clusters * header.cluster_size
+    await image.event("reftable_load")
     table = tables.decode(await image.read(header.refcount_table_offset, length))
     image.ledger = image.l1.ledger = Ledger()
     image.writeback = Writeback(image)

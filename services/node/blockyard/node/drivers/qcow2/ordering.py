@@ -64,6 +64,16 @@ class Phase:
     barrier: bool = True
 
 
+EVENTS: Final = {
+    Kind.BLOCK: "refblock_update_part",
+    Kind.FRESH: "l2_alloc_write",
+    Kind.REFTABLE: "refblock_alloc_hookup",
+    Kind.TABLE: "l2_update",
+    Kind.L1: "l1_update",
+}
+"""What QEMU calls the writing of each kind (qcow2-cache.c, qcow2-cluster.c, qcow2-refcount.c)."""
+
+
 PHASES: Final = [
     Phase("contents", (Kind.BLOCK, Kind.FRESH)),
     Phase("refcount table", (Kind.REFTABLE,)),

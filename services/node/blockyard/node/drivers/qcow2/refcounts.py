@@ -56,6 +56,7 @@ class Refcounts:
             raise await self._image.corrupt(
                 f"refcount table entry {index}", "an offset aligned to the cluster size", f"{offset:#x}"
             )
+        await self._image.event("refblock_load")
         data = await self._image.read(offset, self._image.geometry.cluster_size)
         return Block(codec.decode(data, self.order))
 

@@ -85,6 +85,7 @@ class Resizer:
         bits, size = image.geometry.cluster_bits, image.geometry.cluster_size
         # Half as much again, so that growing step by step does not move the table each time.
         room = min(MAX_L1_BYTES // 8, max(entries, align_up(len(image.l1) * 3 // 2, size // 8)))
+        await image.event("l1_grow_alloc_table")
         first = await image.allocator.take_run(image.geometry.clusters(room * 8))
         image.guard.add(first, image.geometry.clusters(room * 8))
         async with image.l2.structure, image.writeback.lock:
@@ -93,9 +94,11 @@ class Resizer:
             grown[: len(image.l1)] = image.l1.entries
             data = tables.encode(grown)
             padded = data.ljust(align_up(len(data), SECTOR), b"\0")
+            await image.event("l1_grow_write_table")
             for at in range(0, len(padded), MIB):
                 await image.write((first << bits) + at, padded[at : at + MIB])
             await image.file.flush()
+            await image.event("l1_grow_activate_table")
             old_first, old_count = image.header.l1_table_offset >> bits, image.geometry.clusters(len(image.l1) * 8)
             image.update_header(l1_size=room, l1_table_offset=first << bits)
             image.l1.replace(grown)
@@ -184,7 +187,9 @@ class Resizer:
         keep = align_up(size, image.geometry.cluster_size)
         first_key = image.geometry.l1_entries(size)
         await self._dropper.forget(keep, min(first_key << image.geometry.table_bits, old) - keep)
+        await image.event("l1_shrink_free_l2_clusters")
         await self._dropper.forget_tables(first_key)
+        await image.event("l1_shrink_write_table")
         await image.writeback.settle()
         await self.trim_file()
 

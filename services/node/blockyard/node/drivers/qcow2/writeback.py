@@ -133,12 +133,24 @@ class Writeback:
         image = self._image
         if image.is_lazy and epoch.has((Kind.TABLE, Kind.L1)):
             await self._announce_dirty()
-        for writes, barrier in zip(phases, ordering.barriers(epoch, final), strict=True):
+        due = ordering.barriers(epoch, final)
+        for phase, writes, barrier in zip(ordering.PHASES, phases, due, strict=True):
+            await self._tell(epoch, phase)
             for offset, data in writes:
                 await image.write(offset, data)
             if barrier:
                 await image.file.flush()
                 epoch.landed = True
+
+    async def _tell(self, epoch: Epoch, phase: ordering.Phase) -> None:
+        """Emit what the phase is about to write, new refcount blocks as QEMU does (alloc_refcount_block)."""
+        if not self._image.file.listens:
+            return
+        if Kind.BLOCK in phase.kinds and epoch.has((Kind.BLOCK,)) and epoch.has((Kind.REFTABLE,)):
+            await self._image.event("refblock_alloc_write")
+        for kind in phase.kinds:
+            if epoch.has((kind,)):
+                await self._image.event(ordering.EVENTS[kind])
 
     async def _announce_dirty(self) -> None:
         """Invariant 7: the barrier after the contents phase makes it durable before any mapping."""
@@ -154,6 +166,7 @@ class Writeback:
         while groups:
             reason, index, numbers, times = groups[-1]
             try:
+                await image.event("cluster_free")
                 block = await image.refcounts.usable_block(index)
                 if block is not None and self._passes(reason):
                     block.pins += 1  # what is counted down below must still be the one in the cache
