@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stdout
 from typing import Final
 
+from cyclopts import App
 from rich.console import Console
 
 from blockyard.cli.app import GROUPS, build
@@ -44,10 +45,17 @@ def _sections() -> Iterator[str]:
     app = build()
     yield f"## blockyard\n\n```\n{_help([])}```\n"
     for group in GROUPS:
-        names = [name for name in app[group] if not name.startswith("-")]
         yield f"## blockyard {group}\n\n{GROUPS[group]}\n"
-        for name in names:
-            yield f"### blockyard {group} {name}\n\n```\n{_without_globals(_help([group, name]))}```\n"
+        for words in _commands(app[group], [group]):
+            yield f"### blockyard {' '.join(words)}\n\n```\n{_without_globals(_help(words))}```\n"
+
+
+def _commands(app: App, words: list[str]) -> Iterator[list[str]]:
+    """Every command below a group, those of groups inside it as well."""
+    for name in app:
+        if not name.startswith("-"):
+            below = list(_commands(app[name], [*words, name]))
+            yield from below or [[*words, name]]
 
 
 def _help(words: list[str]) -> str:

@@ -66,6 +66,10 @@ class NodeHouse:
         return Raising(bitmap_pb2_grpc.BitmapServiceStub(self.channel))
 
     @property
+    def debug(self) -> Raising:
+        return Raising(debug_pb2_grpc.DebugServiceStub(self.channel))
+
+    @property
     def data(self) -> Any:
         """The bare stub, for streams."""
         return data_pb2_grpc.DataServiceStub(self.channel)
@@ -82,7 +86,6 @@ class NodeHouse:
             ("AttachmentService", Raising(control_pb2_grpc.AttachmentServiceStub(self.channel))),
             ("ThrottleService", Raising(control_pb2_grpc.ThrottleServiceStub(self.channel))),
             ("SecretService", Raising(control_pb2_grpc.SecretServiceStub(self.channel))),
-            ("DebugService", Raising(debug_pb2_grpc.DebugServiceStub(self.channel))),
         ]
 
     def users(self, name: str) -> list[str]:

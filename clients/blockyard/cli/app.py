@@ -37,6 +37,7 @@ GROUPS: Final = {
     "catalogue": "What comes back after a restart, and what did not.",
     "job": "Mirror, back up, stream and commit; steer and watch jobs.",
     "stats": "Requests, bytes and latencies of every node.",
+    "debug": "Break things on purpose: stop requests, make them fail, wait or lie.",
     "driver": "The drivers and their options.",
     "server": "What the service is.",
     "completion": "Print or install shell completion.",

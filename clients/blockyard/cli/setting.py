@@ -1,11 +1,11 @@
-"""`--set PATH=VALUE`: any field of a node definition by its name in the API.
+"""`--set PATH=VALUE`: any field of a node definition by its name in the API; lists by number, as in QEMU.
 
 What lives here: finding the field, reading the value by its type, saying what is known when it is not. What must
 not: a list of options; the protos are the only source.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from google.protobuf.descriptor import FieldDescriptor
 
@@ -36,17 +36,57 @@ def _assign(definition: NodeDefinition, path: str, text: str) -> None:
         if isinstance(message, GenericOptions) and len(names) == 1:
             message.options[path].CopyFrom(option_value(guessed(text)))
             return
-    for depth, name in enumerate(names):
-        field = message.DESCRIPTOR.fields_by_name.get(name)
-        if field is None:
-            raise UnknownOption(
-                owner=message.DESCRIPTOR.name, option=path, known=", ".join(message.DESCRIPTOR.fields_by_name)
-            )
-        if depth < len(names) - 1 and field.message_type is not None and not field.is_repeated:
-            message = getattr(message, name)
-            continue
-        _put(message, field, path, names[depth + 1 :], text)
+    _into(message, names, path, text)
+
+
+def _into(message: Any, names: list[str], path: str, text: str) -> None:
+    """Follow a path from a message down to the field that holds the value."""
+    name, *rest = names
+    field = message.DESCRIPTOR.fields_by_name.get(name)
+    if field is None:
+        raise UnknownOption(
+            owner=message.DESCRIPTOR.name, option=path, known=", ".join(message.DESCRIPTOR.fields_by_name)
+        )
+    if field.is_repeated and not _is_map(field):
+        _item(getattr(message, name), field, path, rest, text)
+    elif rest and field.message_type is not None and not _is_map(field):
+        _into(getattr(message, name), rest, path, text)
+    else:
+        _put(message, field, path, rest, text)
+
+
+def _is_map(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
+
+
+def _item(items: Any, field: FieldDescriptor, path: str, rest: list[str], text: str) -> None:
+    """One of a list of messages, by its number (`inject_error.0.event`), or a whole list of plain values."""
+    if field.message_type is None:
+        if rest:
+            raise InvalidArgument(name=path, expected=f"{field.name}=VALUE,VALUE", found="a number in the path")
+        del items[:]
+        items.extend(_value(field, path, part) for part in text.split(","))
         return
+    if not rest or not rest[0].isdecimal() or int(rest[0]) > len(items):
+        raise InvalidArgument(
+            name=path, expected=f"{field.name}.N with N from 0 to {len(items)}", found=".".join(rest) or "none"
+        )
+    item = items[int(rest[0])] if int(rest[0]) < len(items) else items.add()
+    if len(rest) > 1:
+        _into(item, rest[1:], path, text)
+    elif field.message_type.full_name == NodeReference.DESCRIPTOR.full_name:
+        item.CopyFrom(_reference(text))
+    else:
+        _refuse_whole(field, path)
+
+
+def _reference(text: str) -> NodeReference:
+    return NodeReference(none=True) if text == "none" else NodeReference(node_name=text)
+
+
+def _refuse_whole(field: FieldDescriptor, path: str) -> NoReturn:
+    known = ", ".join(field.message_type.fields_by_name) if field.message_type else ""
+    raise InvalidArgument(name=path, expected=f"one of its fields: {known}", found="no field")
 
 
 def _put(message: Any, field: FieldDescriptor, path: str, rest: list[str], text: str) -> None:
@@ -56,10 +96,8 @@ def _put(message: Any, field: FieldDescriptor, path: str, rest: list[str], text:
         raise InvalidArgument(name=path, expected="a field that holds one value", found=f"{field.name}")
     elif field.message_type is not None:
         if field.message_type.full_name != NodeReference.DESCRIPTOR.full_name:
-            known = ", ".join(field.message_type.fields_by_name)
-            raise InvalidArgument(name=path, expected=f"one of its fields: {known}", found="no field")
-        reference = NodeReference(none=True) if text == "none" else NodeReference(node_name=text)
-        getattr(message, field.name).CopyFrom(reference)
+            _refuse_whole(field, path)
+        getattr(message, field.name).CopyFrom(_reference(text))
     else:
         setattr(message, field.name, _value(field, path, text))
 
@@ -76,6 +114,11 @@ def _value(field: FieldDescriptor, path: str, text: str) -> Any:
             return parse_size(text)
         except ValueError as error:
             raise InvalidArgument(name=path, expected="a whole number or a size", found=repr(text)) from error
+    if field.type == FieldDescriptor.TYPE_DOUBLE:
+        try:
+            return float(text)
+        except ValueError as error:
+            raise InvalidArgument(name=path, expected="a number", found=repr(text)) from error
     return text
 
 

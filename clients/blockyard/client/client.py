@@ -21,6 +21,7 @@ from blockyard.client.bitmaps import Bitmaps
 from blockyard.client.calls import DEFAULT_TIMEOUT_S, Service, Settings
 from blockyard.client.catalogue import Catalogue
 from blockyard.client.data import Data
+from blockyard.client.debug import Debug
 from blockyard.client.executors import Executors
 from blockyard.client.exports import Exports
 from blockyard.client.images import Images
@@ -97,6 +98,11 @@ class Client:
     def bitmaps(self) -> Bitmaps:
         """Dirty bitmaps."""
         return Bitmaps(self._service("BitmapService"))
+
+    @cached_property
+    def debug(self) -> Debug:
+        """Breakpoints and faults, where the service allows them."""
+        return Debug(self._service("DebugService"))
 
     @cached_property
     def executors(self) -> Executors:

@@ -146,6 +146,44 @@ def preallocate(
     return with_common(NodeDefinition(preallocate=options), common)
 
 
+def blkdebug(
+    image: Child,
+    *,
+    config: str = "",
+    inject_error: Sequence[drivers.BlkdebugInjectError] = (),
+    set_state: Sequence[drivers.BlkdebugSetState] = (),
+    align: int = 0,
+    max_transfer: int = 0,
+    opt_write_zero: int = 0,
+    max_write_zero: int = 0,
+    opt_discard: int = 0,
+    max_discard: int = 0,
+    take_child_perms: Sequence[str] = (),
+    unshare_child_perms: Sequence[str] = (),
+    seed: int = 0,
+    **common: Unpack[Common],
+) -> NodeDefinition:
+    """Breaks things on purpose: by rules given here, or by `client.debug` later."""
+    options = drivers.BlkdebugOptions(
+        image=reference(image),
+        config=config,
+        inject_error=inject_error,
+        set_state=set_state,
+        align=align,
+        max_transfer=max_transfer,
+        opt_write_zero=opt_write_zero,
+        max_write_zero=max_write_zero,
+        opt_discard=opt_discard,
+        max_discard=max_discard,
+        take_child_perms=[to_number(types.Permission, word, "take_child_perms") for word in take_child_perms],
+        unshare_child_perms=[
+            to_number(types.Permission, word, "unshare_child_perms") for word in unshare_child_perms
+        ],
+        seed=seed,
+    )
+    return with_common(NodeDefinition(blkdebug=options), common)
+
+
 def generic(
     driver: str,
     options: Mapping[str, Plain] | None = None,
