@@ -9,6 +9,7 @@ import pytest
 from blockyard.base.clock import VirtualClock
 from blockyard.node.core.accounting import READ, WRITE
 from blockyard.node.graph.tracking import TrackedRequest, Tracker
+from blockyard.node.interface.waiting import present
 
 
 @pytest.fixture
@@ -151,3 +152,55 @@ def check(request: TrackedRequest, inside: list[TrackedRequest]) -> None:
     )
     for other in filter(overlap, inside):
         assert not request.serialising and not other.serialising, (request, other)
+
+
+# --- fairness --------------------------------------------------------------------------------------------
+
+
+async def test_those_who_come_later_do_not_overtake_a_serialising_request_that_waits(tracker: Tracker):
+    reader = await tracker.begin(READ, 0, 512)
+    writer = starting(tracker, 0, 512, 512)
+    await turns()
+    later = [starting(tracker, 0, 512) for _ in range(3)]
+    await turns()
+    assert not writer.done() and not any(task.done() for task in later)
+    tracker.end(reader)
+    await turns()
+    assert writer.done() and not any(task.done() for task in later)
+    tracker.end(writer.result())
+    for task in later:
+        tracker.end(await task)
+
+
+async def test_a_stream_of_overlapping_reads_does_not_keep_a_write_out(tracker: Tracker):
+    served = 0
+
+    async def reading() -> None:
+        nonlocal served
+        while not writer.done():
+            request = await tracker.begin(READ, 0, 512)
+            await turns(3)
+            tracker.end(request)
+            served += 1
+
+    writer: asyncio.Future[TrackedRequest] = asyncio.get_running_loop().create_future()
+    readers = [asyncio.ensure_future(reading()) for _ in range(3)]
+    await turns(2)
+    writer = starting(tracker, 0, 512, 512)
+    before = served
+    request = await asyncio.wait_for(writer, 10)
+    assert served - before <= 3, "only those inside when it came"
+    tracker.end(request)
+    await asyncio.gather(*readers)
+
+
+async def test_what_serves_a_request_inside_does_not_wait_for_one_that_waits_for_that(tracker: Tracker):
+    outer = await tracker.begin(READ, 0, 512)
+    writer = starting(tracker, 0, 512, 512)
+    await turns()
+    token = present.set(outer)
+    inner = await asyncio.wait_for(tracker.begin(READ, 0, 512), 10)
+    present.reset(token)
+    tracker.end(inner)
+    tracker.end(outer)
+    tracker.end(await writer)

@@ -168,6 +168,12 @@ def bitmap_state(bitmap: DirtyBitmap) -> str:
     return ", ".join(words)
 
 
+IN_FLIGHT: Final[Sequence[Column]] = (
+    Column("REQUEST", lambda request: str(request.request_id), right=True),
+    Column("NODE", lambda request: request.node_name),
+    Column("OWNER", lambda request: request.owner),
+)
+
 EXECUTORS: Final[Sequence[Column]] = (
     Column("EXECUTOR", lambda executor: executor.name),
     Column("THREADS", lambda executor: str(executor.threads), right=True),

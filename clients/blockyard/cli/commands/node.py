@@ -225,6 +225,34 @@ async def write_threshold(node: str, offset: Size, /, *, options: Globals = DEFA
         out.one(await client.nodes.set_write_threshold(node, offset), node_facts)
 
 
+@app.command
+async def inflight(node: str = "", /, *, options: Globals = DEFAULTS) -> None:
+    """Show the requests in flight: who asked, what serves them below, who waits for whom and why.
+
+    Only requests that wait for something show: one that is served at once is over before anybody can look.
+
+    Examples:
+      blockyard node inflight
+      blockyard node inflight disk --output jsonl
+
+    Parameters
+    ----------
+    node
+        Only those at this node.
+    """
+    from blockyard.cli import inflight as picture
+    from blockyard.cli import tree
+    from blockyard.cli.describe import IN_FLIGHT
+
+    async with connected(options) as (client, out):
+        found = await client.nodes.in_flight(node)
+        if options.output == "table":
+            encoding = (sys.stdout.encoding or "").lower()
+            out.text(picture.drawn(found, tree.LINES if encoding.startswith("utf") else tree.ASCII))
+        else:
+            out.many(found, IN_FLIGHT)
+
+
 @app.command(name="set-executor")
 async def set_executor(node: str, executor: str, /, *, options: Globals = DEFAULTS) -> None:
     """Move a node and everything below it to another executor.

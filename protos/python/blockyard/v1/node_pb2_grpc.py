@@ -437,7 +437,7 @@ class NodeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListInFlight(self, request, context):
-        """Requests in flight and who waits for whom.
+        """Requests in flight, also those that are held outside a node, and who waits for whom.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -53,6 +53,16 @@ class RequestType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REQUEST_TYPE_BLOCK_STATUS: _ClassVar[RequestType]
     REQUEST_TYPE_COPY: _ClassVar[RequestType]
 
+class WaitReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    WAIT_REASON_UNSPECIFIED: _ClassVar[WaitReason]
+    WAIT_REASON_OVERLAP: _ClassVar[WaitReason]
+    WAIT_REASON_DRAINED: _ClassVar[WaitReason]
+    WAIT_REASON_THROTTLED: _ClassVar[WaitReason]
+    WAIT_REASON_LOCK: _ClassVar[WaitReason]
+    WAIT_REASON_STOPPED: _ClassVar[WaitReason]
+    WAIT_REASON_SUSPENDED: _ClassVar[WaitReason]
+
 class Permission(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     PERMISSION_UNSPECIFIED: _ClassVar[Permission]
@@ -112,6 +122,13 @@ REQUEST_TYPE_FLUSH: RequestType
 REQUEST_TYPE_TRUNCATE: RequestType
 REQUEST_TYPE_BLOCK_STATUS: RequestType
 REQUEST_TYPE_COPY: RequestType
+WAIT_REASON_UNSPECIFIED: WaitReason
+WAIT_REASON_OVERLAP: WaitReason
+WAIT_REASON_DRAINED: WaitReason
+WAIT_REASON_THROTTLED: WaitReason
+WAIT_REASON_LOCK: WaitReason
+WAIT_REASON_STOPPED: WaitReason
+WAIT_REASON_SUSPENDED: WaitReason
 PERMISSION_UNSPECIFIED: Permission
 PERMISSION_CONSISTENT_READ: Permission
 PERMISSION_WRITE: Permission
@@ -179,7 +196,7 @@ class BlockLimits(_message.Message):
     def __init__(self, request_alignment_bytes: _Optional[int] = ..., max_transfer_bytes: _Optional[int] = ..., opt_transfer_bytes: _Optional[int] = ..., max_discard_bytes: _Optional[int] = ..., discard_alignment_bytes: _Optional[int] = ..., max_write_zeroes_bytes: _Optional[int] = ..., write_zeroes_alignment_bytes: _Optional[int] = ..., min_mem_alignment_bytes: _Optional[int] = ..., opt_mem_alignment_bytes: _Optional[int] = ..., max_iov: _Optional[int] = ..., max_hw_transfer_bytes: _Optional[int] = ..., max_hw_iov: _Optional[int] = ...) -> None: ...
 
 class TrackedRequest(_message.Message):
-    __slots__ = ("request_id", "node_name", "type", "range", "serialising", "overlap_range", "owner", "trace_id", "waiting_for", "blocking", "age")
+    __slots__ = ("request_id", "node_name", "type", "range", "serialising", "overlap_range", "owner", "trace_id", "waiting_for", "blocking", "age", "parent_request_id", "wait_reason")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_NAME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -191,6 +208,8 @@ class TrackedRequest(_message.Message):
     WAITING_FOR_FIELD_NUMBER: _ClassVar[int]
     BLOCKING_FIELD_NUMBER: _ClassVar[int]
     AGE_FIELD_NUMBER: _ClassVar[int]
+    PARENT_REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    WAIT_REASON_FIELD_NUMBER: _ClassVar[int]
     request_id: int
     node_name: str
     type: RequestType
@@ -202,7 +221,9 @@ class TrackedRequest(_message.Message):
     waiting_for: int
     blocking: _containers.RepeatedScalarFieldContainer[int]
     age: _duration_pb2.Duration
-    def __init__(self, request_id: _Optional[int] = ..., node_name: _Optional[str] = ..., type: _Optional[_Union[RequestType, str]] = ..., range: _Optional[_Union[ByteRange, _Mapping]] = ..., serialising: _Optional[bool] = ..., overlap_range: _Optional[_Union[ByteRange, _Mapping]] = ..., owner: _Optional[str] = ..., trace_id: _Optional[str] = ..., waiting_for: _Optional[int] = ..., blocking: _Optional[_Iterable[int]] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    parent_request_id: int
+    wait_reason: WaitReason
+    def __init__(self, request_id: _Optional[int] = ..., node_name: _Optional[str] = ..., type: _Optional[_Union[RequestType, str]] = ..., range: _Optional[_Union[ByteRange, _Mapping]] = ..., serialising: _Optional[bool] = ..., overlap_range: _Optional[_Union[ByteRange, _Mapping]] = ..., owner: _Optional[str] = ..., trace_id: _Optional[str] = ..., waiting_for: _Optional[int] = ..., blocking: _Optional[_Iterable[int]] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., parent_request_id: _Optional[int] = ..., wait_reason: _Optional[_Union[WaitReason, str]] = ...) -> None: ...
 
 class Histogram(_message.Message):
     __slots__ = ("bounds_ns", "counts")

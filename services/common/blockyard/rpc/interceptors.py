@@ -255,7 +255,7 @@ class _Observed:
         if telemetry.tracing is not None and not self._method.is_system:
             self._span, parent, recording = telemetry.tracing.server_call(self._method.name, parent)
             if recording:
-                starter = telemetry.span_starter()
+                starter = telemetry.span_starter(parent.trace_id)
                 for variable in telemetry.request_paths:
                     variable.set(starter)
         if parent is not None:

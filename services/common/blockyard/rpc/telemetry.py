@@ -72,6 +72,19 @@ class Tracing(Protocol):
     def stop(self) -> None: ...
 
 
+class BoundStarter:
+    """Starts spans in the trace of one call, whose id can be told."""
+
+    __slots__ = ("_telemetry", "trace_id")
+
+    def __init__(self, telemetry: "Telemetry", trace_id: str) -> None:
+        self._telemetry = telemetry
+        self.trace_id = trace_id
+
+    def __call__(self, name: str, attributes: dict[str, str | int]) -> AbstractContextManager[object]:
+        return self._telemetry.span(name, attributes)
+
+
 class Telemetry:
     """The telemetry of one service. `Telemetry.start` decides by the environment what it costs."""
 
@@ -108,9 +121,9 @@ class Telemetry:
         """Set `variable` to a span starter in the task of every sampled call. See the module docstring."""
         self.request_paths.append(variable)
 
-    def span_starter(self) -> SpanStarter:
-        """For code below the services that starts child spans without knowing telemetry."""
-        return self.span
+    def span_starter(self, trace_id: str = "") -> SpanStarter:
+        """For code below the services that starts child spans of one trace without knowing telemetry."""
+        return BoundStarter(self, trace_id)
 
     def span(
         self,

@@ -17,6 +17,7 @@ from blockyard.node.copying.spec import Failure, FinishAction, Order, SessionSpe
 from blockyard.node.copying.work import CHUNK, CopyWork
 from blockyard.node.core.dirty import DirtyBitmap
 from blockyard.node.graph.bitmaps import Bitmap
+from blockyard.node.graph.tracking import asker
 from blockyard.node.graph.user import SOLE_WRITER
 from blockyard.node.interface.permissions import Permissions
 
@@ -146,6 +147,7 @@ class Session:
 
     async def _step(self, within: ByteRange | None, limit: int) -> Tally | None:
         self._moving += 1
+        asker.set(self.spec.owner)
         try:
             return await self.work.step(within, limit)
         finally:

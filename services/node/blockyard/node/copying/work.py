@@ -16,6 +16,7 @@ from blockyard.base.ranges import ByteRange, align_down
 from blockyard.base.units import KIB, MIB
 from blockyard.node.copying import kernel
 from blockyard.node.copying.spec import Failure, Side, SideFailed, Tally
+from blockyard.node.core.accounting import WRITE
 from blockyard.node.core.dirty import MAX_GRANULARITY, DirtyBitmap
 from blockyard.node.core.rangelocks import RangeLocks
 from blockyard.node.graph import requests
@@ -175,7 +176,9 @@ class CopyWork:
         while position < here.end:
             payload = await self._fetch(position, here.end - position)
             try:
-                await requests.write_from(await target.entered(), position, payload, self._flags)
+                await requests.write_from(
+                    await target.entered(WRITE, position, payload.length), position, payload, self._flags
+                )
             except BlockError as problem:
                 raise SideFailed(Failure(Side.TARGET, ByteRange(position, payload.length), problem)) from problem
             position += payload.length

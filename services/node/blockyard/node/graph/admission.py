@@ -6,6 +6,8 @@ The bracket around everything that awaits in `graph.requests`. Must not know wha
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from blockyard.node.interface.waiting import present
+
 if TYPE_CHECKING:
     from blockyard.node.graph.node import Node
     from blockyard.node.graph.tracking import TrackedRequest
@@ -18,7 +20,17 @@ class Admitted:
     account shows `length` bytes, unless the body sets another.
     """
 
-    __slots__ = ("_node", "_offset", "_request", "_start_ns", "_tracked_length", "_type", "_unit", "length")
+    __slots__ = (
+        "_node",
+        "_offset",
+        "_outer",
+        "_request",
+        "_start_ns",
+        "_tracked_length",
+        "_type",
+        "_unit",
+        "length",
+    )
 
     def __init__(self, node: "Node", type_: int, offset: int, length: int, unit: int = 0) -> None:
         self._node = node
@@ -31,12 +43,14 @@ class Admitted:
         node = self._node
         self._start_ns = node.now_ns()
         self._request = await node.tracker.begin(self._type, self._offset, self._tracked_length, self._unit)
+        self._outer = present.set(self._request)
         return self._request
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         node = self._node
+        present.reset(self._outer)
         node.tracker.end(self._request)
         if kind is None:
             node.account.ended(self._type, self.length, self._start_ns, node.now_ns())

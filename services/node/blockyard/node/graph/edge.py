@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 from blockyard.base.ranges import align_up
 from blockyard.base.units import SECTOR
+from blockyard.node.core.accounting import BLOCK_STATUS, DISCARD, FLUSH, READ, TRUNCATE, WRITE, WRITE_ZEROES
 from blockyard.node.graph import populating, requests
 from blockyard.node.graph.chain import below_filters
 from blockyard.node.graph.reading import fill_zeroes, map_own
+from blockyard.node.graph.tracking import asker
 from blockyard.node.interface import tracing
 from blockyard.node.interface.child import Buffer
 from blockyard.node.interface.driver import FormatDriver
@@ -20,6 +22,7 @@ from blockyard.node.interface.flags import Preallocation, Role
 from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.mapping import Mapping
 from blockyard.node.interface.permissions import NOTHING
+from blockyard.node.interface.waiting import WaitReason
 
 if TYPE_CHECKING:
     from blockyard.node.graph.node import Node
@@ -96,7 +99,7 @@ class Edge:
         return node.read_now(node, offset, into)
 
     async def read(self, offset: int, into: memoryview) -> None:
-        node = await self.entered()
+        node = await self.entered(READ, offset, len(into))
         within = min(len(into), max(0, node.driver.size - offset))
         if within < len(into):
             fill_zeroes(into[within:])
@@ -124,27 +127,27 @@ class Edge:
         return node.write_now(node, offset, data, flags)
 
     async def write(self, offset: int, data: Buffer, flags: int = 0) -> None:
-        node = await self.entered()
+        node = await self.entered(WRITE, offset, len(data))
         await self._make_room(node, offset + len(data))
         if span_starter() is not None or not node.write_now(node, offset, data, flags):
             await requests.write(node, offset, data, flags)
 
     async def zero(self, offset: int, length: int, flags: int = 0) -> None:
-        node = await self.entered()
+        node = await self.entered(WRITE_ZEROES, offset, length)
         await self._make_room(node, offset + length)
         await requests.zero(node, offset, length, flags)
 
     async def discard(self, offset: int, length: int) -> None:
-        node = await self.entered()
+        node = await self.entered(DISCARD, offset, length)
         await requests.discard(node, offset, min(length, max(0, node.driver.size - offset)))
 
     async def flush(self) -> None:
-        await requests.flush(await self.entered())
+        await requests.flush(await self.entered(FLUSH))
 
     async def truncate(
         self, size: int, preallocation: Preallocation = Preallocation.OFF, exact: bool = False
     ) -> None:
-        await requests.truncate(await self.entered(), size, preallocation, exact)
+        await requests.truncate(await self.entered(TRUNCATE, size), size, preallocation, exact)
 
     @property
     def listens(self) -> bool:
@@ -156,7 +159,7 @@ class Edge:
             await driver.debug_event(event)
 
     async def map(self, offset: int, length: int) -> Mapping:
-        return await map_own(await self.entered(), offset, length)
+        return await map_own(await self.entered(BLOCK_STATUS, offset, length), offset, length)
 
     async def _make_room(self, node: "Node", end: int) -> None:
         """Grow a format's node that is written past its end; protocol nodes, and raw with them, grow by writing."""
@@ -164,11 +167,13 @@ class Edge:
         if isinstance(driver, FormatDriver) and not driver.transparent and end > driver.size:
             await requests.truncate(node, align_up(end, SECTOR), Preallocation.OFF, exact=False)
 
-    async def entered(self) -> "Node":
-        """The node, once it is not drained: where every request comes in."""
-        while self.node.quiesced:
-            node = self.node
+    async def entered(self, type_: int = BLOCK_STATUS, offset: int = 0, length: int = 0) -> "Node":
+        """The node, once it is not drained: where every request comes in, and is seen while it is held."""
+        if self.parent is None:
+            asker.set(self.holder)
+        while (node := self.node).quiesced:
             if node.undrained is None:
                 node.undrained = asyncio.get_running_loop().create_future()
-            await asyncio.shield(node.undrained)
-        return self.node
+            with node.tracker.hold(type_, offset, length, WaitReason.DRAINED):
+                await asyncio.shield(node.undrained)
+        return node

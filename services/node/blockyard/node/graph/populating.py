@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from blockyard.base.errors import NodeNotFound, NodeReadOnly
 from blockyard.base.ranges import align_down, align_up
 from blockyard.base.units import MIB
+from blockyard.node.core.accounting import COPY
 from blockyard.node.graph import requests
 from blockyard.node.graph.chain import below_filters, layers
 from blockyard.node.graph.status import status_at
@@ -50,7 +51,7 @@ async def populate(edge: "Edge", offset: int, length: int, bottom: str = "") -> 
 
 async def _layer(edge: "Edge") -> "Node":
     """The layer below an edge and its filters, once none of them is drained."""
-    node = await edge.entered()
+    node = await edge.entered(COPY)
     while node.is_filter:
         assert node.primary is not None
         node = await node.primary.entered()

@@ -27,6 +27,7 @@ from blockyard.node.interface.child import Buffer
 from blockyard.node.interface.driver import FormatDriver, Resizable
 from blockyard.node.interface.flags import FUA, MAY_UNMAP, WRITE_UNCHANGED, DiscardMode, Preallocation
 from blockyard.node.interface.mapping import MapKind
+from blockyard.node.interface.waiting import WaitReason
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -212,11 +213,14 @@ async def flush(node: "Node") -> bool:
     if node.no_flush or (node.flushed_generation >= wanted and not node.is_filter):
         return False
     # Tracked from here on, for a drain must wait also for those who wait for the lock.
-    async with Admitted(node, FLUSH, 0, 0), node.flush_lock:
-        if node.flushed_generation < wanted or node.is_filter:
-            generation = node.write_generation
-            await _traced_flush(node)
-            node.flushed_generation = max(node.flushed_generation, generation)
+    async with Admitted(node, FLUSH, 0, 0) as request:
+        request.reason = WaitReason.LOCK
+        async with node.flush_lock:
+            request.reason = WaitReason.NONE
+            if node.flushed_generation < wanted or node.is_filter:
+                generation = node.write_generation
+                await _traced_flush(node)
+                node.flushed_generation = max(node.flushed_generation, generation)
     return True
 
 

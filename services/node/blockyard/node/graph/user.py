@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 from blockyard.base.errors import BlockError, NodeReadOnly, RangeOutside, ResourceNotFound
 from blockyard.base.ranges import ByteRange
+from blockyard.node.core.accounting import FLUSH
 from blockyard.node.graph import requests, status
 from blockyard.node.graph.edge import Edge, span_starter
 from blockyard.node.graph.permissions import refresh
 from blockyard.node.graph.status import Extent
+from blockyard.node.graph.tracking import asker
 from blockyard.node.interface.child import Buffer
 from blockyard.node.interface.flags import Preallocation, Role
 from blockyard.node.interface.permissions import ALL, CONSISTENT_READ, RESIZE, WRITE, WRITE_UNCHANGED, Permissions
@@ -120,11 +122,11 @@ class User(Edge):
 
     async def flushed(self) -> bool:
         """As `flush`; False if nothing had been written since the last one."""
-        return await requests.flush(await self.entered())
+        return await requests.flush(await self.entered(FLUSH))
 
     async def flush_to_os(self) -> None:
         """Cached metadata of the node's driver goes to the file below, which is not asked to flush."""
-        await (await self.entered()).driver.flush_to_os()
+        await (await self.entered(FLUSH)).driver.flush_to_os()
 
     async def truncate(
         self, size: int, preallocation: Preallocation = Preallocation.OFF, exact: bool = True
@@ -143,6 +145,7 @@ class User(Edge):
     ) -> list[Extent]:
         """Extents from the start of the range; see `graph.status`."""
         self.check(offset, length)
+        asker.set(self.holder)
         return await status.block_status(self.node, offset, length, base, max_extents, allocation_only)
 
     def bitmaps(self) -> list[str]:

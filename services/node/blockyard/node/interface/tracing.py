@@ -10,7 +10,7 @@ from typing import Protocol
 
 
 class SpanStarter(Protocol):
-    """Starts a child span of the present one."""
+    """Starts a child span of the present one. Its `trace_id`, 32 hex digits, says of which trace, if it knows."""
 
     def __call__(self, name: str, attributes: dict[str, str | int]) -> AbstractContextManager[object]: ...
 

@@ -219,15 +219,14 @@ def dirty_bitmap(node: Node, bitmap: Bitmap) -> types_pb2.DirtyBitmap:
 
 
 def tracked_requests(node: Node) -> list[types_pb2.TrackedRequest]:
-    """Requests in flight at a node, oldest first, with who waits for whom."""
+    """Requests in flight at a node and those held outside, oldest first, with who waits for whom."""
     blocking: dict[int, list[int]] = {}
     for waiter, other in node.tracker.edges():
         blocking.setdefault(other.request_id, []).append(waiter.request_id)
     now_ns = node.now_ns()
-    return [
-        _tracked(node, request, blocking.get(request.request_id, []), now_ns)
-        for request in node.tracker.requests.values()
-    ]
+    requests = sorted(node.tracker.requests | node.tracker.held)
+    found = [node.tracker.requests.get(number) or node.tracker.held[number] for number in requests]
+    return [_tracked(node, request, blocking.get(request.request_id, []), now_ns) for request in found]
 
 
 def _tracked(node: Node, request: TrackedRequest, blocking: list[int], now_ns: int) -> types_pb2.TrackedRequest:
@@ -243,6 +242,8 @@ def _tracked(node: Node, request: TrackedRequest, blocking: list[int], now_ns: i
         waiting_for=request.waiting_for.request_id if request.waiting_for else 0,
         blocking=blocking,
         age=duration(now_ns - request.started_ns),
+        parent_request_id=request.parent.request_id if request.parent and not request.parent.over else 0,
+        wait_reason=number_of(types_pb2.WaitReason, request.wait_reason.value),  # type: ignore[arg-type]
     )
 
 
