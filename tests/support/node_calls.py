@@ -70,6 +70,10 @@ class NodeHouse:
         return Raising(debug_pb2_grpc.DebugServiceStub(self.channel))
 
     @property
+    def throttle(self) -> Raising:
+        return Raising(control_pb2_grpc.ThrottleServiceStub(self.channel))
+
+    @property
     def data(self) -> Any:
         """The bare stub, for streams."""
         return data_pb2_grpc.DataServiceStub(self.channel)
@@ -84,7 +88,6 @@ class NodeHouse:
         return [
             ("SnapshotService", Raising(control_pb2_grpc.SnapshotServiceStub(self.channel))),
             ("AttachmentService", Raising(control_pb2_grpc.AttachmentServiceStub(self.channel))),
-            ("ThrottleService", Raising(control_pb2_grpc.ThrottleServiceStub(self.channel))),
             ("SecretService", Raising(control_pb2_grpc.SecretServiceStub(self.channel))),
         ]
 

@@ -32,6 +32,7 @@ GROUPS: Final = {
     "graph": "Overlays, filters, replacement, options: change the graph under its users.",
     "io": "Read, write, zero, discard and flush a node.",
     "bitmap": "Record which parts of a node were written.",
+    "throttle": "Limit the rate of requests; groups of nodes share limits.",
     "export": "Make nodes available to guests over NBD.",
     "executor": "Pools of threads of their own for nodes on slow disks.",
     "catalogue": "What comes back after a restart, and what did not.",

@@ -45,6 +45,16 @@ def parse_time(text: str) -> float:
     return float(match["number"]) * _SECONDS[match["unit"]]
 
 
+def parse_count(text: str) -> int:
+    """A number of things: `500`, `20k`, `1.5M`; prefixes are decimal here. ValueError says what is wrong."""
+    match = re.fullmatch(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<prefix>[kmg]?)", text.strip(), re.IGNORECASE)
+    factor = 1000 ** (" kmg".index(match["prefix"].lower()) if match and match["prefix"] else 0)
+    number = _scaled(match["number"], factor) if match else None
+    if number is None:
+        raise ValueError(f"{text!r} is no number; write 500, or a number with k, M or G (decimal): 20k")
+    return number
+
+
 def size(value: int) -> str:
     """Bytes in three digits: 0 B, 512 B, 64 KiB, 1.5 GiB."""
     if abs(value) < 1024:

@@ -28,6 +28,7 @@ from blockyard.client.images import Images
 from blockyard.client.jobs import Jobs
 from blockyard.client.nodes import Nodes, Server
 from blockyard.client.stats import Stats
+from blockyard.client.throttling import Throttle
 from blockyard.rpc.address import Address
 from blockyard.rpc.channel import open_channel
 
@@ -113,6 +114,11 @@ class Client:
     def exports(self) -> Exports:
         """Ways in for guests."""
         return Exports(self._service("ExportService"))
+
+    @cached_property
+    def throttle(self) -> Throttle:
+        """Limits that nodes share."""
+        return Throttle(self._service("ThrottleService"))
 
     @cached_property
     def jobs(self) -> Jobs:

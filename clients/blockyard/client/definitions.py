@@ -184,6 +184,12 @@ def blkdebug(
     return with_common(NodeDefinition(blkdebug=options), common)
 
 
+def throttle(file: Child, throttle_group: str, **common: Unpack[Common]) -> NodeDefinition:
+    """Another node's bytes, at the rates of a throttle group (`client.throttle`)."""
+    options = drivers.ThrottleOptions(file=reference(file), throttle_group=throttle_group)
+    return with_common(NodeDefinition(throttle=options), common)
+
+
 def generic(
     driver: str,
     options: Mapping[str, Plain] | None = None,

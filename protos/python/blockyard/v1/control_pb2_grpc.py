@@ -707,7 +707,12 @@ class AttachmentService:
 
 
 class ThrottleServiceStub:
-    """Limits on rates (seed: throttle_state; bdrv_set_io_limits).
+    """Limits on rates (seed: throttle_state; bdrv_set_io_limits), as QEMU's throttle groups.
+
+    A group holds limits; nodes of driver `throttle` are its members and share them. Requests above a limit wait: in
+    the order they came at a node, and by turns between the nodes, so that N nodes that ask for more than there is get
+    1/N each. Reads wait apart from writes; zeroes and discards count as writes; flushes do not wait. Draining a node
+    lets what waits there pass at once.
     """
 
     def __init__(self, channel):
@@ -744,7 +749,12 @@ class ThrottleServiceStub:
 
 
 class ThrottleServiceServicer:
-    """Limits on rates (seed: throttle_state; bdrv_set_io_limits).
+    """Limits on rates (seed: throttle_state; bdrv_set_io_limits), as QEMU's throttle groups.
+
+    A group holds limits; nodes of driver `throttle` are its members and share them. Requests above a limit wait: in
+    the order they came at a node, and by turns between the nodes, so that N nodes that ask for more than there is get
+    1/N each. Reads wait apart from writes; zeroes and discards count as writes; flushes do not wait. Draining a node
+    lets what waits there pass at once.
     """
 
     def CreateThrottleGroup(self, request, context):
@@ -769,14 +779,14 @@ class ThrottleServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateThrottleGroup(self, request, context):
-        """Change limits at once.
+        """Change limits, all at once, also for requests that wait already. A limit that changes starts without a debt.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteThrottleGroup(self, request, context):
-        """Remove a group that nothing uses.
+        """Remove a group that no node uses; else FAILED_PRECONDITION (RESOURCE_BUSY), which names them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -819,7 +829,12 @@ def add_ThrottleServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ThrottleService:
-    """Limits on rates (seed: throttle_state; bdrv_set_io_limits).
+    """Limits on rates (seed: throttle_state; bdrv_set_io_limits), as QEMU's throttle groups.
+
+    A group holds limits; nodes of driver `throttle` are its members and share them. Requests above a limit wait: in
+    the order they came at a node, and by turns between the nodes, so that N nodes that ask for more than there is get
+    1/N each. Reads wait apart from writes; zeroes and discards count as writes; flushes do not wait. Draining a node
+    lets what waits there pass at once.
     """
 
     @staticmethod

@@ -40,6 +40,7 @@ from blockyard.node.rpc.memory import RequestMemory
 from blockyard.node.rpc.nodes import NodeServicer
 from blockyard.node.rpc.pieces import add_data_service
 from blockyard.node.rpc.session import SessionLimits
+from blockyard.node.rpc.throttle import ThrottleServicer
 from blockyard.node.storage import RootedStorage
 from blockyard.rpc import server
 from blockyard.rpc.address import Address
@@ -58,7 +59,6 @@ _log: Final = logging.getLogger(__name__)
 _LATER: Final = (
     ("SnapshotService", control_pb2_grpc, "snapshots"),
     ("AttachmentService", control_pb2_grpc, "attachments"),
-    ("ThrottleService", control_pb2_grpc, "throttling"),
     ("SecretService", control_pb2_grpc, "secrets"),
 )
 """Services of the API whose work is not there: name, module, and what would be done."""
@@ -175,6 +175,11 @@ def _services(
             ExecutorServicer(graph.executors),
         ),
         ("DebugService", debug_pb2_grpc.add_DebugServiceServicer_to_server, _debug(config, debugging)),
+        (
+            "ThrottleService",
+            control_pb2_grpc.add_ThrottleServiceServicer_to_server,
+            ThrottleServicer(graph.environment.throttling, memory),
+        ),
         ("CopyService", copy_pb2_grpc.add_CopyServiceServicer_to_server, CopyServicer(copies)),
         *(
             (

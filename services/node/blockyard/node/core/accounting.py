@@ -36,7 +36,10 @@ MAX_INTERVALS: Final = 8
 class OperationAccount:
     """What requests of one type did."""
 
-    __slots__ = ("failed", "invalid", "latency", "merged", "operations", "total_time_ns", "transferred_bytes")
+    __slots__ = (
+        *("failed", "invalid", "latency", "merged", "operations", "throttle_wait_ns", "throttled"),
+        *("total_time_ns", "transferred_bytes"),
+    )
 
     def __init__(self) -> None:
         self.operations = 0
@@ -49,6 +52,10 @@ class OperationAccount:
         self.merged = 0
         """Served as part of another (merged)."""
         self.total_time_ns = 0
+        self.throttled = 0
+        """Requests that had to wait for their turn in a throttle group."""
+        self.throttle_wait_ns = 0
+        """What they waited there, in `total_time_ns` too."""
         self.latency = Histogram()
 
 
@@ -152,6 +159,12 @@ class Account:
     def refuse(self, operation: int) -> None:
         """A request was invalid and nothing was done."""
         self.operations[operation].invalid += 1
+
+    def waited(self, operation: int, waited_ns: int) -> None:
+        """A request had to wait for its turn in a throttle group."""
+        account = self.operations[operation]
+        account.throttled += 1
+        account.throttle_wait_ns += waited_ns
 
     def merge(self, operation: int, count: int) -> None:
         """`count` requests were served as part of another."""

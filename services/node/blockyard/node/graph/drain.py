@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
+from blockyard.node.graph.throttling import all_passing
+
 if TYPE_CHECKING:
     from blockyard.node.graph.node import Node
 
@@ -20,7 +22,7 @@ async def drained(*nodes: "Node") -> AsyncIterator[None]:
         for node in nodes:
             begin(node)
             stack.callback(end, node)
-            await node.tracker.idle()
+            await at_rest(node)
         yield
 
 
@@ -39,6 +41,12 @@ def parents_first(nodes: "Iterable[Node]") -> "list[Node]":
             pending.append((node, True))
             pending += [(edge.node, False) for edge in node.children.values()]
     return [node for node in reversed(order) if node.uid in wanted]
+
+
+async def at_rest(node: "Node") -> None:
+    """Return when no request is in flight in the node. Throttles let pass what it waits for."""
+    with all_passing(node):
+        await node.tracker.idle()
 
 
 def begin(node: "Node") -> None:

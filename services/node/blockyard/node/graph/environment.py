@@ -1,9 +1,10 @@
 """What the graph is built on: storage, pool, clock, bounds. Given by `app`, shared by all nodes of one graph."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from blockyard.base.clock import Clock
 from blockyard.node.core.pool import FairPool
+from blockyard.node.graph.throttling import ThrottleGroups
 from blockyard.node.interface.storage import Storage
 
 
@@ -21,3 +22,8 @@ class Environment:
     """Longest chain that headers may build; a deeper one is an attack or a mistake (QEMU has no bound)."""
     max_nodes: int = 10_000
     """Nodes at once; each costs a few KiB and often a descriptor."""
+    throttling: ThrottleGroups = field(init=False)
+    """Limits that nodes share."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "throttling", ThrottleGroups(self.clock))

@@ -58,7 +58,7 @@ class DrainLeases:
         timer = asyncio.create_task(self._expire(drain_id, seconds))
         self._leases[drain_id] = _Lease(node, user, timer)
         try:
-            await node.tracker.idle()
+            await drain.at_rest(node)
         except BaseException:
             self.end(drain_id)
             raise

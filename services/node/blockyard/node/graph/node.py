@@ -25,6 +25,7 @@ from blockyard.node.interface.driver import Driver, DriverContext, FilterDriver,
 from blockyard.node.interface.flags import MAY_UNMAP, WRITE_UNCHANGED, DetectZeroes, DiscardMode
 from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.mapping import Mapping
+from blockyard.node.interface.throttling import Throttled, ThrottleMember
 
 if TYPE_CHECKING:
     from blockyard.node.graph.edge import Edge
@@ -107,6 +108,8 @@ class Node:
     """The driver's, as they were when they were looked at last."""
     alignment: int = field(init=False)
     memory_alignment: int = field(init=False)
+    throttle: ThrottleMember | None = field(init=False)
+    """The driver's place in a throttle group, if it has one."""
     inline_max: int = field(init=False)
     """Longest request that may be tried inline at a protocol or filter driver."""
     now_ns: Callable[[], int] = field(init=False)
@@ -142,6 +145,9 @@ class Node:
         self.is_format = isinstance(driver, FormatDriver)
         self.is_filter = isinstance(driver, FilterDriver)
         self.hands_on = isinstance(driver, FilterDriver) and not driver.own_limits
+        self.throttle = driver.member if isinstance(driver, Throttled) else None
+        if self.throttle is not None:
+            self.throttle.on_wait = self.account.waited
         self.straight = None
         self.zero_flags = _ZERO_FLAGS[self.definition.detect_zeroes]
         if isinstance(driver, FormatDriver):

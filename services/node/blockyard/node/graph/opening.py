@@ -55,6 +55,7 @@ def driver_context(
         pool=graph.executors.share(name, definition.executor),
         storage=environment.storage,
         clock=environment.clock,
+        throttling=environment.throttling,
         discard=definition.discard,
         direct=definition.direct,
         no_flush=definition.no_flush,

@@ -22,6 +22,7 @@ from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.mapping import Allocation, MapKind, Mapping
 from blockyard.node.interface.permissions import NOTHING, Permissions, by_role
 from blockyard.node.interface.storage import Storage
+from blockyard.node.interface.throttling import NoThrottling, Throttling
 
 Result = TypeVar("Result")
 
@@ -64,6 +65,8 @@ class DriverContext:
     pool: Pool
     storage: Storage
     clock: Clock
+    throttling: Throttling = field(default_factory=NoThrottling)
+    """The throttle groups that a filter may join."""
     discard: DiscardMode = DiscardMode.UNMAP
     direct: bool = False
     """Bypass the host's page cache (cache.direct)."""

@@ -25,9 +25,9 @@ def account_stats(node: Node, wall_ns: int = 0) -> types_pb2.BlockAcctStats:
         operations=[
             _operation(account, kind, done)
             for kind in TYPES
-            if (done := account.operations[kind]).operations or done.failed or done.invalid
+            if (done := account.operations[kind]).operations or done.failed or done.invalid or done.throttled
         ],
-        idle_time=_duration(account.idle_ns),
+        idle_time=duration(account.idle_ns),
         write_highest_offset_bytes=node.write_highest,
         in_flight=len(tracker.requests),
         serialising_in_flight=tracker.serialising,
@@ -46,21 +46,24 @@ def _operation(account: Account, kind: int, done: OperationAccount) -> types_pb2
         failed_operations=done.failed,
         invalid_operations=done.invalid,
         merged_operations=done.merged,
-        total_time=_duration(done.total_time_ns),
+        total_time=duration(done.total_time_ns),
         latency=types_pb2.Histogram(bounds_ns=EDGES_NS, counts=done.latency.counts),
         intervals=[
             types_pb2.IntervalStats(
-                interval=_duration(figures.length_ns),
-                min_latency=_duration(figures.min_latency_ns),
-                max_latency=_duration(figures.max_latency_ns),
-                avg_latency=_duration(figures.avg_latency_ns),
+                interval=duration(figures.length_ns),
+                min_latency=duration(figures.min_latency_ns),
+                max_latency=duration(figures.max_latency_ns),
+                avg_latency=duration(figures.avg_latency_ns),
                 avg_queue_depth=figures.avg_queue_depth,
             )
             for figures in account.intervals(kind)
         ],
+        throttled_operations=done.throttled,
+        throttle_wait_time=duration(done.throttle_wait_ns),
     )
 
 
-def _duration(nanoseconds: int) -> Duration:
+def duration(nanoseconds: int) -> Duration:
+    """Of any length."""
     seconds, rest = divmod(nanoseconds, _NS)
     return Duration(seconds=seconds, nanos=rest)

@@ -25,6 +25,7 @@ from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.permissions import names
 from blockyard.node.rpc.accounts import account_stats
 from blockyard.node.rpc.definitions import option_value
+from blockyard.node.rpc.throttle import throttle_state
 from blockyard.node.rpc.words import number_of
 from blockyard.v1 import node_pb2, types_pb2
 
@@ -75,6 +76,7 @@ def basic_state(node: Node, info: NodeInfo = _UNKNOWN) -> types_pb2.BlockDriverS
         holders=[holder(edge) for edge in node.parents],
         in_flight=len(node.tracker.requests),
         serialising_in_flight=node.tracker.serialising,
+        throttle=throttle_state(node),
         limits=block_limits(node.driver.limits),
         growable=isinstance(node.driver, ProtocolDriver) and isinstance(node.driver, Resizable),
         zero_beyond_eof=True,

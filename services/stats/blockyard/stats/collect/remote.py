@@ -70,6 +70,8 @@ def _totals_of(stats: types_pb2.OperationStats) -> Totals:
         invalid=stats.invalid_operations,
         merged=stats.merged_operations,
         total_time_ns=stats.total_time.ToNanoseconds(),
+        throttled=stats.throttled_operations,
+        throttle_wait_ns=stats.throttle_wait_time.ToNanoseconds(),
         latencies=_latencies_of(stats.latency),
     )
 

@@ -49,6 +49,10 @@ OPERATIONS: Final = (
     PerOperation("blockyard.io.errors", "{operation}", "Requests that failed", lambda t: t.failed),
     PerOperation("blockyard.io.invalid", "{operation}", "Requests refused as invalid", lambda t: t.invalid),
     PerOperation("blockyard.io.merged", "{operation}", "Requests merged into another", lambda t: t.merged),
+    PerOperation(
+        "blockyard.io.throttled", "{operation}", "Requests that a throttle held up", lambda t: t.throttled
+    ),
+    PerOperation("blockyard.io.throttle_wait", "s", "Time they waited", lambda t: t.throttle_wait_ns * SECONDS),
 )
 """Counters of the seed's BlockAcctStats."""
 

@@ -80,6 +80,10 @@ class Totals:
     merged: int = 0
     total_time_ns: int = 0
     latencies: Latencies = field(default=Latencies())
+    throttled: int = 0
+    """Requests that had to wait for their turn in a throttle group."""
+    throttle_wait_ns: int = 0
+    """For how long; part of the total time."""
 
     def plus(self, other: "Totals") -> "Totals":
         return Totals(
@@ -90,6 +94,8 @@ class Totals:
             self.merged + other.merged,
             self.total_time_ns + other.total_time_ns,
             self.latencies.plus(other.latencies),
+            self.throttled + other.throttled,
+            self.throttle_wait_ns + other.throttle_wait_ns,
         )
 
     def minus(self, earlier: "Totals") -> "Totals":
@@ -102,6 +108,8 @@ class Totals:
             max(0, self.merged - earlier.merged),
             max(0, self.total_time_ns - earlier.total_time_ns),
             self.latencies.minus(earlier.latencies),
+            max(0, self.throttled - earlier.throttled),
+            max(0, self.throttle_wait_ns - earlier.throttle_wait_ns),
         )
 
     @property

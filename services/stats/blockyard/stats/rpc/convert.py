@@ -66,6 +66,8 @@ def operation_stats(operation: Operation, totals: Totals) -> types_pb2.Operation
         invalid_operations=totals.invalid,
         merged_operations=totals.merged,
         total_time=duration(totals.total_time_ns),
+        throttled_operations=totals.throttled,
+        throttle_wait_time=duration(totals.throttle_wait_ns),
         latency=types_pb2.Histogram(bounds_ns=totals.latencies.bounds_ns, counts=totals.latencies.counts),
     )
 
