@@ -1,13 +1,13 @@
 """A sampled request shows a span in every layer it passes; others show and cost nothing."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from blockyard.base.units import MIB
 from blockyard.node.interface import tracing
+from tests.support.spans import Spans
 from tests.support.yard import Yard, yard
 
 
@@ -17,23 +17,6 @@ async def ground(tmp_path: Path) -> AsyncIterator[Yard]:
         await made.create_qcow2("a.qcow2", MIB)
         await made.open("qcow2", "a", "a.qcow2")
         yield made
-
-
-class Spans:
-    """A span starter that remembers the nesting of what it started."""
-
-    def __init__(self) -> None:
-        self.seen: list[str] = []
-        self._depth = 0
-
-    @contextmanager
-    def __call__(self, name: str, attributes: dict[str, str | int]) -> Iterator[None]:
-        self.seen.append("  " * self._depth + name)
-        self._depth += 1
-        try:
-            yield
-        finally:
-            self._depth -= 1
 
 
 async def test_a_sampled_read_shows_the_format_and_the_file_below(ground: Yard) -> None:

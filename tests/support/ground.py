@@ -12,6 +12,7 @@ from blockyard.base.clock import Clock, SystemClock
 from blockyard.base.ranges import ByteRange
 from blockyard.node.core.pool import FairPool
 from blockyard.node.drivers import catalogue
+from blockyard.node.graph.throttling import ThrottleGroups
 from blockyard.node.interface.child import Buffer, Child
 from blockyard.node.interface.driver import (
     Driver,
@@ -189,6 +190,7 @@ class Ground:
         self.clock = clock or SystemClock()
         self.storage = RootedStorage([root])
         self.pool = FairPool(threads)
+        self.throttling = ThrottleGroups(self.clock)
         self._open: list[DriverChild] = []
         self._count = 0
 
@@ -201,6 +203,7 @@ class Ground:
             pool=self.pool.share("test"),
             storage=self.storage,
             clock=self.clock,
+            throttling=self.throttling,
             **settings,
         )
 

@@ -4,7 +4,7 @@ What must not live here: queues, groups, timers, asyncio. Time is handed in as n
 
 Theory. Each limit is a bucket. A request pours its units in (1 for an operation, its length for bytes), and the
 bucket leaks `avg` units a second. While the level is above the bucket's size, requests wait for as long as the
-excess takes to leak; the one that makes it overflow still passes, so what is waited for is the debt of those before.
+excess takes to leak. The one that makes it overflow still passes: what is waited for is the debt of those before.
 
 - Without `max` the size is a tenth of a second of `avg`: short bursts pass, or every other request would wait.
 - With `max` the size is what `max` gives in `burst_ns`: a burst at that rate may last so long.

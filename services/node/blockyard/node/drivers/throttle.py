@@ -12,7 +12,6 @@ from blockyard.node.core.accounting import DISCARD, READ, WRITE, WRITE_ZEROES
 from blockyard.node.core.throttle import READ_SIDE, WRITE_SIDE
 from blockyard.node.interface.child import Buffer, Child
 from blockyard.node.interface.driver import DriverContext, FilterDriver
-from blockyard.node.interface.flags import Preallocation
 from blockyard.node.interface.throttling import ThrottleMember
 
 
@@ -76,6 +75,3 @@ class ThrottleDriver(FilterDriver):
     async def discard(self, offset: int, length: int) -> None:
         await self.member.wait(DISCARD, length)
         await self.file.discard(offset, length)
-
-    async def truncate(self, size: int, preallocation: Preallocation, exact: bool) -> None:
-        await self.file.truncate(size, preallocation, exact)
