@@ -67,7 +67,11 @@ async def test_a_group_is_made_shown_changed_listed_and_deleted(cli: Cli, house:
     ]
     await house.client.nodes.open(throttle(memory(1 << 20), "gold", node_name="disk"))
     ran = await cli("throttle", "update", "gold", "--iops-total", "none", "--iops-write", "7", "--iops-size", "64K")
-    assert "iops write  7/s\n" in ran.out and "bps read    200 MiB/s\n" in ran.out and "iops size   64 KiB\n" in ran.out
+    assert (
+        "iops write  7/s\n" in ran.out
+        and "bps read    200 MiB/s\n" in ran.out
+        and "iops size   64 KiB\n" in ran.out
+    )
     await cli("throttle", "create", "plain")
     ran = await cli("throttle", "list")
     assert [line.split() for line in ran.out.splitlines()] == [

@@ -10,7 +10,7 @@ from blockyard.jobs.copying import window
 from blockyard.jobs.lifecycle import manager
 from blockyard.node.config import NodeConfig
 from blockyard.node.copying import session, sessions, work
-from blockyard.node.core import accounting, dirty, injection, pool
+from blockyard.node.core import accounting, dirty, injection, pool, throttle
 from blockyard.node.drivers import memory
 from blockyard.node.drivers.blkdebug import breakpoints
 from blockyard.node.drivers.blkdebug import options as blkdebug_options
@@ -24,6 +24,7 @@ from blockyard.node.graph import (
     leases,
     recording,
     restoring,
+    throttling,
     transaction,
     writing,
 )
@@ -69,6 +70,8 @@ EXPECTED: dict[tuple[str, str], list[str]] = {
     ],
     ("node service", "dirty bitmaps of a node"): [str(recording.MAX_BITMAPS), str(recording.MAX_NAME_BYTES)],
     ("graph", "memory of one dirty bitmap"): [size(dirty.MAX_BYTES)],
+    ("throttle", "groups"): [str(throttling.MAX_GROUPS), number(throttling.MAX_WAITING)],
+    ("throttle", "a rate"): [f"10^{len(str(throttle.VALUE_MAX)) - 1}"],
     ("pool", "threads"): [str(pool.DEFAULT_THREADS), str(NodeConfig().pool_threads)],
     ("pool", "executors, `main` included; threads of one"): [
         str(executors.EXECUTORS_MAX),

@@ -30,8 +30,10 @@ CASES: dict[str, tuple[dict[str, int], dict[str, str]]] = {
 
 @contextmanager
 def qemu(folder: Path) -> Iterator[str]:
-    """QEMU with a group and an export for every case; its NBD socket. Reads of known zeroes it answers without asking
-    the throttle, so the nodes say that they hold data."""
+    """QEMU with a group and an export for every case; its NBD socket.
+
+    It answers reads of known zeroes without asking the throttle, so the nodes say that they hold data.
+    """
     folder.mkdir()
     with storage_daemon(folder) as qmp:
         _set_up(qmp, folder)

@@ -15,7 +15,7 @@ from blockyard.stats.model.ledger import Ledger
 
 
 def ledger() -> Ledger:
-    totals = Totals(10, 40960, 1, 2, 3, 5_000_000, Latencies((1_000_000, 2_000_000), (7, 2, 1)))
+    totals = Totals(10, 40960, 1, 2, 3, 5_000_000, Latencies((1_000_000, 2_000_000), (7, 2, 1)), 4, 1_500_000_000)
     account = NodeAccount("top", "u", "e", "qcow2", {Operation.READ: totals}, idle_ns=500_000_000, in_flight=4)
     found = Ledger("unix:/node.sock")
     found.connected()
@@ -42,6 +42,8 @@ def test_a_scrape_shows_every_instrument_with_labels() -> None:
     assert samples["blockyard_io_operations_total"] == {per_operation: 10}
     assert samples["blockyard_io_bytes_total"] == {per_operation: 40960}
     assert samples["blockyard_io_errors_total"] == {per_operation: 1}
+    assert samples["blockyard_io_throttled_total"] == {per_operation: 4}
+    assert samples["blockyard_io_throttle_wait_seconds_total"] == {per_operation: 1.5}
     assert samples["blockyard_io_in_flight"] == {LABELS: 4}
     assert samples["blockyard_io_idle_time_seconds"] == {LABELS: 0.5}
     assert samples["blockyard_stats_source_connected"] == {(("source", "unix:/node.sock"),): 1}

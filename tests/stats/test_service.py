@@ -28,6 +28,16 @@ async def test_accounts_are_told_as_the_node_said_them(yard) -> None:
     assert not reply.stale and reply.sample_time.ToNanoseconds() == yard.node.sample_ns
 
 
+async def test_waits_for_throttles_are_told_as_well(yard) -> None:
+    yard.node.count("top", READ, 7, 7 * 4096)
+    yard.node.nodes["top"].operations[0].throttled_operations = 3
+    yard.node.nodes["top"].operations[0].throttle_wait_time.FromNanoseconds(2_500_000_000)
+    await yard.told()
+    (stats,) = (await query(yard)).stats
+    told = stats.operations[0]
+    assert (told.throttled_operations, told.throttle_wait_time.ToNanoseconds()) == (3, 2_500_000_000)
+
+
 async def test_accounts_can_be_limited_to_nodes_and_types(yard) -> None:
     for name in ("base", "top"):
         yard.node.count(name, WRITE, 1, 512)

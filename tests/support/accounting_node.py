@@ -24,6 +24,7 @@ class SmallNode(NodeServiceServicer):
         stats = types_pb2.BlockAcctStats(node_name=name, node_uid=name + epoch, epoch=epoch, driver="qcow2")
         each = stats.operations.add(type=kind, operations=operations, transferred_bytes=size)
         each.total_time.FromNanoseconds(500_000 * operations)
+        each.throttle_wait_time.SetInParent()
         each.latency.bounds_ns.extend(BOUNDS)
         each.latency.counts.extend((0, operations, 0))
         stats.idle_time.FromNanoseconds(1)

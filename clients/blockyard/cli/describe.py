@@ -84,6 +84,9 @@ def node_facts(node: BlockDriverState) -> Facts:
     yield "jobs", ", ".join(node.jobs)
     yield "bitmaps", ", ".join(bitmap.name for bitmap in node.dirty_bitmaps)
     yield "in flight", str(node.in_flight or "")
+    yield "throttle group", node.throttle.group
+    waiting = node.throttle.queued_reads + node.throttle.queued_writes
+    yield "waiting there", units.count(waiting) if waiting else ""
     yield "copy on read", str(node.copy_on_read or "")
     threshold = node.write_threshold_bytes
     yield "write threshold", size_fact(threshold) if threshold else ""

@@ -30,8 +30,10 @@ def apply(definition: NodeDefinition, settings: Sequence[str]) -> None:
 def _assign(definition: NodeDefinition, path: str, text: str) -> None:
     message: Any = definition
     names = path.split(".")
-    if names[0] not in message.DESCRIPTOR.fields_by_name:
-        arm = definition.WhichOneof("driver")
+    arm = definition.WhichOneof("driver")
+    own = message.DESCRIPTOR.fields_by_name.get(names[0])
+    # `file` is a child of the driver at hand, not the driver of that name.
+    if own is None or (own.containing_oneof is not None and own.name != arm):
         message = getattr(definition, arm) if arm else definition
         if isinstance(message, GenericOptions) and len(names) == 1:
             message.options[path].CopyFrom(option_value(guessed(text)))

@@ -225,6 +225,16 @@ def image(format: str, filename: str, **common: Unpack[Common]) -> NodeDefinitio
     return generic(format, children={"file": below}, **common)
 
 
+def without_file(driver: str) -> NodeDefinition | None:
+    """A driver that needs no file name: its options and children are set in its message. None if it is no such."""
+    arm = NodeDefinition.DESCRIPTOR.fields_by_name.get(driver.replace("-", "_"))
+    if arm is None or arm.containing_oneof is None or arm.name in ("generic", "file"):
+        return None
+    made = NodeDefinition()
+    getattr(made, arm.name).SetInParent()
+    return made
+
+
 def option_value(value: Plain) -> types.OptionValue:
     """A Python value as the API carries it. Integers keep all 64 bits."""
     if isinstance(value, bool):

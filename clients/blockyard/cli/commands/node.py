@@ -56,6 +56,7 @@ async def open(
       blockyard node open top.qcow2 --format qcow2 --name top --backing base
       blockyard node open disk.qcow2 --format qcow2 --set l2_cache_size=64M --set discard=ignore
       blockyard node open --format null --set size=1G --set latency_ns=100000
+      blockyard node open --format throttle --set file=disk --set throttle_group=gold --name limited
       blockyard node open --definition chain.json
 
     Parameters
@@ -314,11 +315,10 @@ def _from_options(filename: str, format: str) -> "NodeDefinition":
         )
     if filename:
         return definitions.image(format, filename)
-    if format == "memory":
-        return definitions.memory()
-    if format == "null":
-        return definitions.null()
-    raise CommandFailed(Exit.USAGE, f"node open --format {format} needs a file", "`blockyard node open --help`")
+    wanted = definitions.without_file(format)
+    if wanted is None:
+        raise CommandFailed(Exit.USAGE, f"node open --format {format} needs a file", "`blockyard node open --help`")
+    return wanted
 
 
 def _read(source: str) -> "NodeDefinition":

@@ -32,7 +32,7 @@ async def create(
     Examples:
       blockyard throttle create gold --iops-total 5k:20k:30s --bps-total 200M
       blockyard node open disk.raw --format raw --name disk
-      blockyard node open --driver throttle --child file=disk --set throttle_group=gold --name limited
+      blockyard node open --format throttle --set file=disk --set throttle_group=gold --name limited
 
     Parameters
     ----------

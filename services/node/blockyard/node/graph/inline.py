@@ -150,7 +150,7 @@ def _read_now_throttled(node: "Node", offset: int, into: memoryview) -> bool:
 def _write_now_throttled(node: "Node", offset: int, data: Buffer, flags: int) -> bool:
     length = len(data)
     if node.read_only:
-        raise NodeReadOnly(node.name)
+        raise node.write_refusal()
     if node.tracker.serialising or length > node.inline_max:
         return False
     start_ns = node.now_ns()
