@@ -33,6 +33,7 @@ class StrictOptions:
     zero_alignment: int = 1
     max_zeroes: int = 0
     discard_alignment: int = 1
+    max_discard: int = 0
     can_zero: bool = True
     inline: float = 0.5
     """Share of requests that are served without waiting."""
@@ -57,6 +58,7 @@ class StrictDriver(ProtocolDriver):
             zero_alignment=options.zero_alignment,
             max_zeroes=options.max_zeroes,
             discard_alignment=options.discard_alignment,
+            max_discard=options.max_discard,
         )
         self.failures: dict[str, int] = {}
         """How many of the next requests of a kind fail."""
@@ -115,8 +117,8 @@ class StrictDriver(ProtocolDriver):
         self.size = max(self.size, offset + len(view))
 
     async def zero(self, offset: int, length: int, flags: int) -> bool:
-        unit, end = self.options.zero_alignment, offset + length
-        assert offset % unit == 0 and (end % unit == 0 or end == self.size), (offset, length)
+        end = offset + length
+        self._check_unit(self.options.zero_alignment, offset, length)
         assert not self.options.max_zeroes or length <= self.options.max_zeroes
         self.zeroed.append((offset, length))
         await self._pause()
@@ -128,12 +130,12 @@ class StrictDriver(ProtocolDriver):
         return True
 
     async def discard(self, offset: int, length: int) -> None:
-        unit, end = self.options.discard_alignment, offset + length
-        assert offset % unit == 0 and (end % unit == 0 or end == self.size), (offset, length)
+        self._check_unit(self.options.discard_alignment, offset, length)
+        assert not self.options.max_discard or length <= self.options.max_discard
         await self._pause()
         self._meet("discard")
         if self.numbers.random() < 0.5:
-            self.bytes[offset:end] = bytes(length)
+            self.bytes[offset : offset + length] = bytes(length)
 
     async def flush(self) -> None:
         await self._pause()
@@ -151,6 +153,13 @@ class StrictDriver(ProtocolDriver):
         assert not self.is_closed
         await self._pause()
         return Mapping(MapKind.DATA, length, None, offset, True)
+
+    def _check_unit(self, unit: int, offset: int, length: int) -> None:
+        """Of a request without a buffer: whole units of its kind and of all requests, or up to the end."""
+        end = offset + length
+        assert length > 0
+        for each in (unit, self.options.alignment):
+            assert offset % each == 0 and (end % each == 0 or end == self.size), (offset, length, each)
 
     def _check(self, offset: int, buffer: Buffer) -> None:
         assert not self.is_closed, "a request to a closed driver"

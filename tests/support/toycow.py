@@ -146,13 +146,14 @@ class ToyCowDriver(FormatDriver):
         view = memoryview(data)
         if self.numbers.random() < 0.2:
             return False
-        for start in range(0, len(view), self.unit):
-            index = (offset + start) // self.unit
+        contents = [bytes(view[start : start + self.unit]) for start in range(0, len(view), self.unit)]
+        blobs = [zlib.compress(content.ljust(self.unit, b"\0")) for content in contents]
+        if any(len(packed) > self.unit for packed in blobs):
+            return False
+        for index, packed in enumerate(blobs, offset // self.unit):
             assert index not in self.pending
-            content = bytes(view[start : start + self.unit])
-            packed = zlib.compress(content + bytes(self.unit - len(content)))
             host = self.free.pop(0) if self.free else self._more()
-            await self.file.write(host, packed + bytes(-len(packed) % self.file.limits.request_alignment))
+            await self.file.write(host, packed)
             old = self.places.get(index)
             self.places[index] = _Place(host, writable=False, packed=len(packed))
             await self._release(old)

@@ -4,7 +4,7 @@ It has no metadata, so every look-up is an addition and nothing is ever allocate
 to the end of the child and follows it when the child grows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, NoReturn, Self
 
 from blockyard.base.errors import InvalidArgument, NoSpace, OperationUnsupported
@@ -92,7 +92,18 @@ class RawDriver(FormatDriver):
 
     @property
     def limits(self) -> Limits:  # type: ignore[override]
-        return self._child.limits
+        """It takes anything: the child aligns and cuts, with what lies around the window. What the child prefers
+        stays."""
+        free = Limits()
+        return replace(
+            self._child.limits,
+            request_alignment=free.request_alignment,
+            min_mem_alignment=free.min_mem_alignment,
+            max_zeroes=free.max_zeroes,
+            zero_alignment=free.zero_alignment,
+            max_discard=free.max_discard,
+            discard_alignment=free.discard_alignment,
+        )
 
     def straight(self) -> tuple[Child, int] | None:
         return None if self._fixed_size is not None else (self._child, self._offset)

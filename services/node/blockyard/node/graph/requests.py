@@ -21,6 +21,7 @@ from blockyard.node.core.accounting import COPY, DISCARD, FLUSH, READ, TRUNCATE,
 from blockyard.node.graph import writing, zeroing
 from blockyard.node.graph.admission import Admitted
 from blockyard.node.graph.reading import fill_zeroes, read_aligned
+from blockyard.node.graph.tracking import TrackedRequest
 from blockyard.node.graph.writing import BufferPayload, Fetch, Payload, Wanted
 from blockyard.node.interface import tracing
 from blockyard.node.interface.child import Buffer
@@ -79,18 +80,39 @@ async def _write(node: "Node", offset: int, payload: Payload, flags: int) -> Non
         raise node.write_refusal()
     length = payload.length
     unit = writing.unit_to_serialise(node, offset, length, flags)
+    if writing.pads_the_end(node, offset, length):
+        return await _write_at_odd_end(node, offset, payload, flags, unit)
     async with Admitted(node, WRITE, offset, length, unit) as request:
         try:
             _check_still_inside(node, offset, length)
-            if node.zero_flags is None:
-                await writing.write_aligned(node, request, offset, payload, flags)
-            else:
-                await zeroing.write_detecting(node, request, offset, payload, flags)
+            await _put(node, request, offset, payload, flags)
         finally:
             # After an error part of it may be in place: readers and copiers must look again.
             node.wrote(offset, length, flags)
     if flags & FUA and node.is_format:
         await flush(node)
+
+
+async def _put(node: "Node", request: TrackedRequest, offset: int, payload: Payload, flags: int) -> None:
+    if node.zero_flags is None:
+        await writing.write_aligned(node, request, offset, payload, flags)
+    else:
+        await zeroing.write_detecting(node, request, offset, payload, flags)
+
+
+async def _write_at_odd_end(node: "Node", offset: int, payload: Payload, flags: int, unit: int) -> None:
+    """A write whose last unit reaches past the end: the driver must write all of it, and the end is put back."""
+    admitted = Admitted(node, WRITE, offset, SERIALISE_ALL - offset, unit)
+    admitted.length = payload.length
+    async with admitted as request:
+        driver = node.driver
+        end = max(driver.size, offset + payload.length)
+        try:
+            await _put(node, request, offset, payload, flags)
+        finally:
+            if driver.size > end and isinstance(driver, Resizable):
+                await driver.truncate(end, Preallocation.OFF, exact=True)
+            node.wrote(offset, payload.length, flags)
 
 
 async def populate(

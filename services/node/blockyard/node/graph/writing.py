@@ -93,6 +93,14 @@ def unit_to_serialise(node: "Node", offset: int, length: int, flags: int) -> int
     return 0 if in_place and not flags & COMPRESSED else max(1, driver.limits.allocation_unit)
 
 
+def pads_the_end(node: "Node", offset: int, length: int) -> bool:
+    """Whether a write of a protocol node must be padded past the end that the node then has."""
+    if node.alignment == 1 or node.is_format or node.is_filter:
+        return False
+    end = offset + length
+    return end % node.alignment != 0 and align_up(end, node.alignment) > node.driver.size
+
+
 async def write_aligned(node: "Node", request: TrackedRequest, offset: int, payload: Payload, flags: int) -> None:
     """Write a range of any alignment; what the driver cannot take becomes a read-modify-write."""
     if node.alignment > 1 and misaligned(node, offset, payload.length):

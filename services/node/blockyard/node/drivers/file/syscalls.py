@@ -10,6 +10,7 @@ import mmap
 import os
 import resource
 import struct
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 # include/uapi/linux/falloc.h
@@ -36,8 +37,10 @@ _FS_IOC_FSSETXATTR: Final = 0x401C5820
 _FS_XFLAG_EXTSIZE: Final = 0x00000800
 _FSXATTR: Final = struct.Struct("=IIIII8x")
 
-PROBED_ALIGNMENTS: Final = (512, 4096, 65536)
-"""Sector sizes in use, and the largest that `Limits.request_alignment` allows."""
+PROBED_ALIGNMENTS: Final = (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
+"""Up to the largest that `Limits.request_alignment` allows."""
+SAFE_ALIGNMENT: Final = max(4096, mmap.PAGESIZE)
+"""Where probing tells nothing: what every disk takes (QEMU's MAX_BLOCKSIZE)."""
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
@@ -68,18 +71,40 @@ def direct_limits(descriptor: int) -> DirectLimits:
     return _probed(descriptor)
 
 
+def probed_limits(takes: Callable[[int, int], bool]) -> DirectLimits:
+    """What reads show (QEMU's raw_probe_alignment). `takes(place, length)`: whether a read at offset 0 of the file
+    works, of so many bytes, into memory so far behind a multiple of the largest alignment.
+
+    A read of one byte works where the answer says nothing: of an empty file, of a hole of some file systems. Then
+    the safe value is taken.
+    """
+    offset = _least(lambda alignment: takes(0, alignment))
+    memory = _least(lambda alignment: takes(alignment, max(offset, SAFE_ALIGNMENT)))
+    return DirectLimits(memory, offset)
+
+
+def _least(works: Callable[[int], bool]) -> int:
+    if works(1):
+        return SAFE_ALIGNMENT
+    return next((each for each in PROBED_ALIGNMENTS if works(each)), PROBED_ALIGNMENTS[-1])
+
+
 def _probed(descriptor: int) -> DirectLimits:
-    with mmap.mmap(-1, PROBED_ALIGNMENTS[-1] * 2) as page, memoryview(page) as view:
-        for alignment in PROBED_ALIGNMENTS:
-            with view[alignment : 2 * alignment] as part:
+    most = PROBED_ALIGNMENTS[-1]
+    with mmap.mmap(-1, 4 * most) as page, memoryview(page) as view:
+        start = -ctypes.addressof(ctypes.c_char.from_buffer(page)) % most
+
+        def takes(place: int, length: int) -> bool:
+            with view[start + place : start + place + length] as part:
                 try:
                     os.preadv(descriptor, [part], 0)
                 except OSError as problem:
                     if problem.errno != errno.EINVAL:
                         raise
-                else:
-                    return DirectLimits(alignment, alignment)
-    return DirectLimits(PROBED_ALIGNMENTS[-1], PROBED_ALIGNMENTS[-1])
+                    return False
+                return True
+
+        return probed_limits(takes)
 
 
 def set_nocow(descriptor: int) -> None:
