@@ -17,6 +17,8 @@ from blockyard.node.drivers.blkdebug import options as blkdebug_options
 from blockyard.node.exports.nbd import limits as nbd
 from blockyard.node.formats import blkdebug
 from blockyard.node.formats.qcow2 import limits as qcow2
+from blockyard.node.graph import attachment as attachment_definition
+from blockyard.node.graph import attachments as attachment_resources
 from blockyard.node.graph import (
     events,
     executors,
@@ -28,6 +30,7 @@ from blockyard.node.graph import (
     transaction,
     writing,
 )
+from blockyard.node.graph import held as held_requests
 from blockyard.node.interface import options
 from blockyard.node.keeping import schema
 from blockyard.node.rpc import bitmaps, copy, data, definitions
@@ -65,6 +68,12 @@ EXPECTED: dict[tuple[str, str], list[str]] = {
     ("node service", "entries restored"): [str(restoring.AT_ONCE)],
     ("node service", "wait for a reader of the catalogue"): [f"{schema.BUSY_MS // 1000} s"],
     ("node service", "changes kept for watchers"): [str(events.HISTORY), number(events.QUEUE)],
+    ("node service", "attachments"): [str(attachment_resources.MAX_ATTACHMENTS)],
+    ("node service", "requests of an attachment that wait"): [str(held_requests.MAX_HELD)],
+    ("node service", "logical block size"): [
+        size(attachment_definition.MAX_LOGICAL_BLOCK), size(attachment_definition.MAX_PHYSICAL_BLOCK)
+    ],
+    ("NBD server", "the same of a client whose attachment"): [size(nbd.NbdLimits().stopped_bytes)],
     ("node service", "drains held by clients"): [
         str(leases.MAX_LEASES), f"{leases.MAX_SECONDS:g} s"
     ],

@@ -30,6 +30,10 @@ class MemorySource:
     """Bytes in memory, allocated by clusters of 4 KiB; clusters below `backed` belong to a backing layer."""
 
     name = "root"
+    may_hold = False
+    present = True
+    stopped = False
+    block_sizes: tuple[int, int] | None = None
     node_name = "memory0"
     filename = ""
 

@@ -74,6 +74,10 @@ class NodeHouse:
         return Raising(control_pb2_grpc.ThrottleServiceStub(self.channel))
 
     @property
+    def attachments(self) -> Raising:
+        return Raising(control_pb2_grpc.AttachmentServiceStub(self.channel))
+
+    @property
     def data(self) -> Any:
         """The bare stub, for streams."""
         return data_pb2_grpc.DataServiceStub(self.channel)
@@ -87,7 +91,6 @@ class NodeHouse:
         """The services whose work comes later: name and raising stub."""
         return [
             ("SnapshotService", Raising(control_pb2_grpc.SnapshotServiceStub(self.channel))),
-            ("AttachmentService", Raising(control_pb2_grpc.AttachmentServiceStub(self.channel))),
             ("SecretService", Raising(control_pb2_grpc.SecretServiceStub(self.channel))),
         ]
 

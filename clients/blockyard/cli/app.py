@@ -33,6 +33,7 @@ GROUPS: Final = {
     "io": "Read, write, zero, discard and flush a node.",
     "bitmap": "Record which parts of a node were written.",
     "throttle": "Limit the rate of requests; groups of nodes share limits.",
+    "attachment": "What a guest's disk or drive is: policies, cache, tray and medium.",
     "export": "Make nodes available to guests over NBD.",
     "executor": "Pools of threads of their own for nodes on slow disks.",
     "catalogue": "What comes back after a restart, and what did not.",

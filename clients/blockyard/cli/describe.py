@@ -198,6 +198,7 @@ def export_facts(export: Export) -> Facts:
     """One export."""
     yield "export", export.export_id
     yield "node", export.node_name
+    yield "attachment", export.attachment
     yield "name", export.nbd.name
     yield "mode", "read-write" if export.writable else "read-only"
     yield "bitmaps", ", ".join(export.nbd.bitmaps)

@@ -17,6 +17,7 @@ from grpc import aio
 
 from blockyard.base.errors import PeerUnavailable
 from blockyard.client.addresses import default_address
+from blockyard.client.attachments import Attachments
 from blockyard.client.bitmaps import Bitmaps
 from blockyard.client.calls import DEFAULT_TIMEOUT_S, Service, Settings
 from blockyard.client.catalogue import Catalogue
@@ -119,6 +120,11 @@ class Client:
     def throttle(self) -> Throttle:
         """Limits that nodes share."""
         return Throttle(self._service("ThrottleService"))
+
+    @cached_property
+    def attachments(self) -> Attachments:
+        """Users of nodes with policies, and a medium that may change."""
+        return Attachments(self._service("AttachmentService"))
 
     @cached_property
     def jobs(self) -> Jobs:

@@ -1,4 +1,4 @@
-"""Bytes of nodes: `client.data`."""
+"""Bytes of nodes: `client.data`. With `attachment` and an empty node name calls go through an attachment."""
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from pathlib import Path
@@ -26,6 +26,7 @@ class Data:
         sparse: bool = True,
         chunk_bytes: int = CHUNK,
         copy_on_read: bool = False,
+        attachment: str = "",
         timeout: float | None = None,
     ) -> AsyncIterator[Piece]:
         """A range as pieces in order; with `sparse`, zero ranges come without data.
@@ -39,6 +40,7 @@ class Data:
             chunk_bytes=chunk_bytes,
             sparse=sparse,
             copy_on_read=copy_on_read,
+            attachment=attachment,
         )
         async for response in self._service.stream("Read", request, data.ReadResponse, timeout):
             if response.WhichOneof("content") == "zero_length_bytes":
@@ -47,10 +49,18 @@ class Data:
                 yield Piece(response.offset_bytes, len(response.data), response.data)
 
     async def prefetch(
-        self, node_name: str, offset: int = 0, length: int = 0, *, timeout: float | None = None
+        self,
+        node_name: str,
+        offset: int = 0,
+        length: int = 0,
+        *,
+        attachment: str = "",
+        timeout: float | None = None,
     ) -> int:
         """Store in a node what its backing chain gives of a range; how many bytes were stored. None comes here."""
-        request = data.ReadRequest(node_name=node_name, offset_bytes=offset, length_bytes=length, prefetch=True)
+        request = data.ReadRequest(
+            node_name=node_name, offset_bytes=offset, length_bytes=length, prefetch=True, attachment=attachment
+        )
         replies = self._service.stream("Read", request, data.ReadResponse, timeout)
         return sum([reply.zero_length_bytes async for reply in replies])
 
@@ -61,12 +71,15 @@ class Data:
         length: int = 0,
         *,
         copy_on_read: bool = False,
+        attachment: str = "",
         timeout: float | None = None,
     ) -> bytes:
         """A range as bytes in memory; `copy_on_read` stores in the node what its backing chain gives."""
         parts = [
             bytes(piece.length) if piece.data is None else piece.data
-            async for piece in self.pieces(node_name, offset, length, copy_on_read=copy_on_read, timeout=timeout)
+            async for piece in self.pieces(
+                node_name, offset, length, copy_on_read=copy_on_read, attachment=attachment, timeout=timeout
+            )
         ]
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -79,6 +92,7 @@ class Data:
         sparse: bool = False,
         fua: bool = False,
         compressed: bool = False,
+        attachment: str = "",
         timeout: float | None = None,
     ) -> int:
         """Write a buffer, a file or a readable stream; how many bytes. With `sparse`, zeroes travel as lengths."""
@@ -88,7 +102,9 @@ class Data:
             pieces = from_buffer(content, offset, sparse)
         else:
             pieces = from_stream(content, offset, sparse)
-        return await self.write_pieces(node_name, pieces, fua=fua, compressed=compressed, timeout=timeout)
+        return await self.write_pieces(
+            node_name, pieces, fua=fua, compressed=compressed, attachment=attachment, timeout=timeout
+        )
 
     async def write_pieces(
         self,
@@ -97,10 +113,12 @@ class Data:
         *,
         fua: bool = False,
         compressed: bool = False,
+        attachment: str = "",
         timeout: float | None = None,
     ) -> int:
         """Write pieces in any order. After an error any of them may be written."""
-        requests = _requests(node_name, pieces, fua, compressed)
+        first = data.WriteRequest(node_name=node_name, fua=fua, compressed=compressed, attachment=attachment)
+        requests = _requests(first, pieces)
         return (await self._service.upload("Write", requests, data.WriteResponse, timeout)).written_bytes
 
     async def write_zeroes(
@@ -112,6 +130,7 @@ class Data:
         may_unmap: bool = False,
         no_fallback: bool = False,
         fua: bool = False,
+        attachment: str = "",
         timeout: float | None = None,
     ) -> None:
         """Make a range read as zeroes."""
@@ -122,18 +141,25 @@ class Data:
             may_unmap=may_unmap,
             no_fallback=no_fallback,
             fua=fua,
+            attachment=attachment,
         )
         await self._service.unary("WriteZeroes", request, data.WriteZeroesResponse, timeout)
 
-    async def discard(self, node_name: str, offset: int, length: int, *, timeout: float | None = None) -> None:
+    async def discard(
+        self, node_name: str, offset: int, length: int, *, attachment: str = "", timeout: float | None = None
+    ) -> None:
         """Tell that a range is not needed."""
-        request = data.DiscardRequest(node_name=node_name, offset_bytes=offset, length_bytes=length)
+        request = data.DiscardRequest(
+            node_name=node_name, offset_bytes=offset, length_bytes=length, attachment=attachment
+        )
         await self._service.unary("Discard", request, data.DiscardResponse, timeout)
 
-    async def flush(self, node_name: str, *, level: str = "disk", timeout: float | None = None) -> bool:
+    async def flush(
+        self, node_name: str, *, level: str = "disk", attachment: str = "", timeout: float | None = None
+    ) -> bool:
         """Make what was acknowledged durable; whether there was anything to do."""
         number = to_number(data.FlushLevel, level, "level")
-        request = data.FlushRequest(node_name=node_name, level=number)
+        request = data.FlushRequest(node_name=node_name, level=number, attachment=attachment)
         return not (await self._service.unary("Flush", request, data.FlushResponse, timeout)).skipped
 
     async def block_status(
@@ -160,16 +186,18 @@ class Data:
             for extent in response.extents:
                 yield extent
 
-    def session(self, node_name: str, *, max_in_flight: int = 64, client_name: str = "") -> IoSession:
+    def session(
+        self, node_name: str, *, max_in_flight: int = 64, client_name: str = "", attachment: str = ""
+    ) -> IoSession:
         """A session of many requests on one stream; use it with `async with`."""
         call = self._service.duplex("IoSession", data.IoSessionResponse)
-        return IoSession(call, node_name, max_in_flight, client_name, self._service.settings)
+        return IoSession(call, node_name, max_in_flight, client_name, self._service.settings, attachment)
 
 
 async def _requests(
-    node_name: str, pieces: AsyncIterable[Piece], fua: bool, compressed: bool
+    opening: data.WriteRequest, pieces: AsyncIterable[Piece]
 ) -> AsyncGenerator[data.WriteRequest, None]:
-    first: data.WriteRequest | None = data.WriteRequest(node_name=node_name, fua=fua, compressed=compressed)
+    first: data.WriteRequest | None = opening
     try:
         async for piece in pieces:
             request, first = first or data.WriteRequest(), None

@@ -26,10 +26,11 @@ class Exports:
         allocation_depth: bool = False,
         addresses: Sequence[str] = (),
         max_connections: int = 0,
+        attachment: str = "",
         request_id: str = "",
         validate_only: bool = False,
     ) -> Export:
-        """Export a node over NBD; `uris` of the answer tell where clients connect."""
+        """Export a node over NBD, or with an empty node name an attachment; `uris` tell where clients connect."""
         nbd = export.NbdExport(
             name=name,
             description=description,
@@ -39,7 +40,12 @@ class Exports:
             max_connections=max_connections,
         )
         wanted = Export(
-            export_id=export_id, node_name=node_name, writable=writable, writethrough=writethrough, nbd=nbd
+            export_id=export_id,
+            node_name=node_name,
+            attachment=attachment,
+            writable=writable,
+            writethrough=writethrough,
+            nbd=nbd,
         )
         request = export.CreateExportRequest(export=wanted, request_id=request_id, validate_only=validate_only)
         return await self._service.unary("CreateExport", request, Export)

@@ -58,13 +58,23 @@ class Wanted(NamedTuple):
 class IoSession:
     """Many requests on one stream. Make it with `client.data.session`."""
 
-    def __init__(self, call: Any, node_name: str, max_in_flight: int, client_name: str, settings: Settings) -> None:
+    def __init__(
+        self,
+        call: Any,
+        node_name: str,
+        max_in_flight: int,
+        client_name: str,
+        settings: Settings,
+        attachment: str = "",
+    ) -> None:
         self.node_name = node_name
         self.size_bytes = 0
         """Size of the node when the session was opened."""
         self._call = call
         self._loop = asyncio.get_running_loop()
-        self._wish = data.IoSessionOpen(node_name=node_name, client_name=client_name, max_in_flight=max_in_flight)
+        self._wish = data.IoSessionOpen(
+            node_name=node_name, client_name=client_name, max_in_flight=max_in_flight, attachment=attachment
+        )
         self._settings = settings
         self._credits = self._max_bytes = self._bytes = 0
         self._last_id = 0

@@ -13,9 +13,10 @@ app = sub_app("export")
 
 @app.command
 async def add(
-    node: str,
+    node: str = "",
     /,
     *,
+    attachment: str = "",
     id: str = "",
     name: str = "",
     description: str = "",
@@ -33,13 +34,16 @@ async def add(
     Examples:
       blockyard export add disk --writable
       blockyard export add disk --id backup --bitmap since-monday --listen unix:/run/vm/disk.sock
+      blockyard export add --attachment cdrom
 
     Parameters
     ----------
     node
         The node.
+    attachment
+        The attachment to serve instead of a node.
     id
-        Identity of the export. Default: the node's name.
+        Identity of the export. Default: the name of the node or attachment.
     name
         Name that NBD clients ask for. Default: the export's id.
     description
@@ -64,7 +68,7 @@ async def add(
     async with connected(options) as (client, out):
         export = await client.exports.add_nbd(
             node,
-            id or node,
+            id or node or attachment,
             name=name,
             description=description,
             writable=writable,
@@ -73,6 +77,7 @@ async def add(
             allocation_depth=allocation_depth,
             addresses=listen,
             max_connections=max_connections,
+            attachment=attachment,
             validate_only=dry_run,
         )
         out.one(export, export_facts)

@@ -112,12 +112,14 @@ class LoadVmStateResponse(_message.Message):
     def __init__(self, data: _Optional[bytes] = ...) -> None: ...
 
 class CreateAttachmentRequest(_message.Message):
-    __slots__ = ("attachment", "request_id")
+    __slots__ = ("attachment", "request_id", "validate_only")
     ATTACHMENT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
     attachment: _types_pb2.Attachment
     request_id: str
-    def __init__(self, attachment: _Optional[_Union[_types_pb2.Attachment, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    validate_only: bool
+    def __init__(self, attachment: _Optional[_Union[_types_pb2.Attachment, _Mapping]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
 
 class GetAttachmentRequest(_message.Message):
     __slots__ = ("name",)
@@ -144,19 +146,21 @@ class UpdateAttachmentRequest(_message.Message):
     def __init__(self, attachment: _Optional[_Union[_types_pb2.Attachment, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ...) -> None: ...
 
 class DeleteAttachmentRequest(_message.Message):
-    __slots__ = ("name", "allow_missing")
+    __slots__ = ("name", "allow_missing", "etag")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ALLOW_MISSING_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
     name: str
     allow_missing: bool
-    def __init__(self, name: _Optional[str] = ..., allow_missing: _Optional[bool] = ...) -> None: ...
+    etag: str
+    def __init__(self, name: _Optional[str] = ..., allow_missing: _Optional[bool] = ..., etag: _Optional[str] = ...) -> None: ...
 
 class DeleteAttachmentResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class ChangeMediumRequest(_message.Message):
-    __slots__ = ("name", "action", "node_name", "force")
+    __slots__ = ("name", "action", "node_name", "force", "request_id")
     class Action(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         ACTION_UNSPECIFIED: _ClassVar[ChangeMediumRequest.Action]
@@ -179,11 +183,13 @@ class ChangeMediumRequest(_message.Message):
     ACTION_FIELD_NUMBER: _ClassVar[int]
     NODE_NAME_FIELD_NUMBER: _ClassVar[int]
     FORCE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     name: str
     action: ChangeMediumRequest.Action
     node_name: str
     force: bool
-    def __init__(self, name: _Optional[str] = ..., action: _Optional[_Union[ChangeMediumRequest.Action, str]] = ..., node_name: _Optional[str] = ..., force: _Optional[bool] = ...) -> None: ...
+    request_id: str
+    def __init__(self, name: _Optional[str] = ..., action: _Optional[_Union[ChangeMediumRequest.Action, str]] = ..., node_name: _Optional[str] = ..., force: _Optional[bool] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class ResetIoStatusRequest(_message.Message):
     __slots__ = ("name",)

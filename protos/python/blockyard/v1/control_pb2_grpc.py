@@ -367,7 +367,11 @@ class SnapshotService:
 
 
 class AttachmentServiceStub:
-    """Users of nodes from outside: what a guest device was.
+    """Users of nodes from outside: what a guest device was. An attachment stands between a guest (an export, a session, a
+    call that names it) and a node: it has block sizes, a write cache, error policies, and a medium that may change.
+
+    NodeService.WatchNodes tells of changes, and of events with the attachment's name in their details: io-error,
+    tray-moved, medium-changed, eject-request.
     """
 
     def __init__(self, channel):
@@ -414,11 +418,15 @@ class AttachmentServiceStub:
 
 
 class AttachmentServiceServicer:
-    """Users of nodes from outside: what a guest device was.
+    """Users of nodes from outside: what a guest device was. An attachment stands between a guest (an export, a session, a
+    call that names it) and a node: it has block sizes, a write cache, error policies, and a medium that may change.
+
+    NodeService.WatchNodes tells of changes, and of events with the attachment's name in their details: io-error,
+    tray-moved, medium-changed, eject-request.
     """
 
     def CreateAttachment(self, request, context):
-        """Attach.
+        """Make an attachment. It keeps its node open (holder kind "attachment").
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -439,28 +447,32 @@ class AttachmentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateAttachment(self, request, context):
-        """Change cache, policies or labels.
+        """Change cache, policies, labels or block sizes. Policies and cache act on the next request and on those that
+        wait; block sizes cannot change while something uses the attachment (RESOURCE_BUSY).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteAttachment(self, request, context):
-        """Detach.
+        """Remove an attachment and let its node go. FAILED_PRECONDITION RESOURCE_BUSY while an export, session or call
+        uses it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ChangeMedium(self, request, context):
-        """Tray and medium.
+        """Move the tray and the medium, or lock the tray. Before a medium goes its running requests end; those that come
+        meanwhile wait and see what comes. FAILED_PRECONDITION MEDIUM_ACTION_NOT_ALLOWED if the tray does not allow it,
+        TRAY_LOCKED if the guest locked it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResetIoStatus(self, request, context):
-        """Clear a latched error.
+        """Clear the latched error and let the requests that wait go on, in the order they came in: the failed one first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -513,7 +525,11 @@ def add_AttachmentServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AttachmentService:
-    """Users of nodes from outside: what a guest device was.
+    """Users of nodes from outside: what a guest device was. An attachment stands between a guest (an export, a session, a
+    call that names it) and a node: it has block sizes, a write cache, error policies, and a medium that may change.
+
+    NodeService.WatchNodes tells of changes, and of events with the attachment's name in their details: io-error,
+    tray-moved, medium-changed, eject-request.
     """
 
     @staticmethod

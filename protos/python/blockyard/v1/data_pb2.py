@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x62lockyard/v1/data.proto\x12\x0c\x62lockyard.v1\"\xad\x01\n\x0bReadRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x03\x12\x14\n\x0clength_bytes\x18\x03 \x01(\x03\x12\x13\n\x0b\x63hunk_bytes\x18\x04 \x01(\x05\x12\x0e\n\x06sparse\x18\x05 \x01(\x08\x12\x14\n\x0c\x63opy_on_read\x18\x06 \x01(\x08\x12\x10\n\x08prefetch\x18\x07 \x01(\x08\x12\x12\n\nattachment\x18\x08 \x01(\t\"\\\n\x0cReadResponse\x12\x14\n\x0coffset_bytes\x18\x01 \x01(\x03\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x1b\n\x11zero_length_bytes\x18\x03 \x01(\x03H\x00\x42\t\n\x07\x63ontent\"\xa4\x01\n\x0cWriteRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x03\x12\x0e\n\x04\x64\x61ta\x18\x03 \x01(\x0cH\x00\x12\x1b\n\x11zero_length_bytes\x18\x04 \x01(\x03H\x00\x12\x0b\n\x03\x66ua\x18\x05 \x01(\x08\x12\x12\n\ncompressed\x18\x06 \x01(\x08\x12\x12\n\nattachment\x18\x07 \x01(\tB\t\n\x07\x63ontent\"&\n\rWriteResponse\x12\x15\n\rwritten_bytes\x18\x01 \x01(\x03\"\x88\x01\n\x12WriteZeroesRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x03\x12\x14\n\x0clength_bytes\x18\x03 \x01(\x03\x12\x11\n\tmay_unmap\x18\x04 \x01(\x08\x12\x13\n\x0bno_fallback\x18\x05 \x01(\x08\x12\x0b\n\x03\x66ua\x18\x06 \x01(\x08\"\x15\n\x13WriteZeroesResponse\"O\n\x0e\x44iscardRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x03\x12\x14\n\x0clength_bytes\x18\x03 \x01(\x03\"\x11\n\x0f\x44iscardResponse\"J\n\x0c\x46lushRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\'\n\x05level\x18\x02 \x01(\x0e\x32\x18.blockyard.v1.FlushLevel\" \n\rFlushResponse\x12\x0f\n\x07skipped\x18\x01 \x01(\x08\"\x99\x01\n\x12\x42lockStatusRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x03\x12\x14\n\x0clength_bytes\x18\x03 \x01(\x03\x12\x16\n\x0e\x62\x61se_node_name\x18\x04 \x01(\t\x12\x13\n\x0bmax_results\x18\x05 \x01(\x05\x12\x17\n\x0f\x61llocation_only\x18\x06 \x01(\x08\"\xb9\x01\n\x0b\x42lockExtent\x12\x14\n\x0coffset_bytes\x18\x01 \x01(\x03\x12\x14\n\x0clength_bytes\x18\x02 \x01(\x03\x12\x11\n\tallocated\x18\x03 \x01(\x08\x12\x0c\n\x04zero\x18\x04 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x08\x12\x12\n\ncompressed\x18\x06 \x01(\x08\x12\r\n\x05\x64\x65pth\x18\x07 \x01(\x05\x12\x11\n\tnode_name\x18\x08 \x01(\t\x12\x19\n\x11host_offset_bytes\x18\t \x01(\x03\"U\n\x13\x42lockStatusResponse\x12*\n\x07\x65xtents\x18\x01 \x03(\x0b\x32\x19.blockyard.v1.BlockExtent\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"r\n\x10IoSessionRequest\x12+\n\x04open\x18\x01 \x01(\x0b\x32\x1b.blockyard.v1.IoSessionOpenH\x00\x12&\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x15.blockyard.v1.IoBatchH\x00\x42\t\n\x07message\"b\n\rIoSessionOpen\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x13\n\x0b\x63lient_name\x18\x02 \x01(\t\x12\x15\n\rmax_in_flight\x18\x03 \x01(\x05\x12\x12\n\nattachment\x18\x04 \x01(\t\"4\n\x07IoBatch\x12)\n\x08requests\x18\x01 \x03(\x0b\x32\x17.blockyard.v1.IoRequest\"\x98\x03\n\tIoRequest\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x34\n\toperation\x18\x02 \x01(\x0e\x32!.blockyard.v1.IoRequest.Operation\x12\x14\n\x0coffset_bytes\x18\x03 \x01(\x03\x12\x14\n\x0clength_bytes\x18\x04 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\x12\x0b\n\x03\x66ua\x18\x06 \x01(\x08\x12\x11\n\tmay_unmap\x18\x07 \x01(\x08\x12\x14\n\x0c\x63opy_on_read\x18\x08 \x01(\x08\x12\x12\n\ncompressed\x18\t \x01(\x08\x12\x13\n\x0bno_fallback\x18\n \x01(\x08\"\xaf\x01\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x12\n\x0eOPERATION_READ\x10\x01\x12\x13\n\x0fOPERATION_WRITE\x10\x02\x12\x1a\n\x16OPERATION_WRITE_ZEROES\x10\x03\x12\x15\n\x11OPERATION_DISCARD\x10\x04\x12\x13\n\x0fOPERATION_FLUSH\x10\x05\x12\x16\n\x12OPERATION_PREFETCH\x10\x06\"k\n\x11IoSessionResponse\x12-\n\x06opened\x18\x01 \x01(\x0b\x32\x1d.blockyard.v1.IoSessionOpened\x12\'\n\x07results\x18\x02 \x03(\x0b\x32\x16.blockyard.v1.IoResult\"Y\n\x0fIoSessionOpened\x12\x15\n\rmax_in_flight\x18\x01 \x01(\x05\x12\x1b\n\x13max_bytes_in_flight\x18\x02 \x01(\x03\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"Y\n\x08IoResult\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04\x63ode\x18\x03 \x01(\x05\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x15\n\rerror_message\x18\x05 \x01(\t*S\n\nFlushLevel\x12\x1b\n\x17\x46LUSH_LEVEL_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x46LUSH_LEVEL_OS\x10\x01\x12\x14\n\x10\x46LUSH_LEVEL_DISK\x10\x02\x32\x98\x04\n\x0b\x44\x61taService\x12?\n\x04Read\x12\x19.blockyard.v1.ReadRequest\x1a\x1a.blockyard.v1.ReadResponse0\x01\x12\x42\n\x05Write\x12\x1a.blockyard.v1.WriteRequest\x1a\x1b.blockyard.v1.WriteResponse(\x01\x12R\n\x0bWriteZeroes\x12 .blockyard.v1.WriteZeroesRequest\x1a!.blockyard.v1.WriteZeroesResponse\x12\x46\n\x07\x44iscard\x12\x1c.blockyard.v1.DiscardRequest\x1a\x1d.blockyard.v1.DiscardResponse\x12@\n\x05\x46lush\x12\x1a.blockyard.v1.FlushRequest\x1a\x1b.blockyard.v1.FlushResponse\x12T\n\x0b\x42lockStatus\x12 .blockyard.v1.BlockStatusRequest\x1a!.blockyard.v1.BlockStatusResponse0\x01\x12P\n\tIoSession\x12\x1e.blockyard.v1.IoSessionRequest\x1a\x1f.blockyard.v1.IoSessionResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x62lockyard/v1/data.proto\x12\x0c\x62lockyard.v1\"\xad\x01\n\x0bReadRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x03\x12\x14\n\x0clength_bytes\x18\x03 \x01(\x03\x12\x13\n\x0b\x63hunk_bytes\x18\x04 \x01(\x05\x12\x0e\n\x06sparse\x18\x05 \x01(\x08\x12\x14\n\x0c\x63opy_on_read\x18\x06 \x01(\x08\x12\x10\n\x08prefetch\x18\x07 \x01(\x08\x12\x12\n\nattachment\x18\x08 \x01(\t\"\\\n\x0cReadResponse\x12\x14\n\x0coffset_bytes\x18\x01 \x01(\x03\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x1b\n\x11zero_length_bytes\x18\x03 \x01(\x03H\x00\x42\t\n\x07\x63ontent\"\xa4\x01\n\x0cWriteRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x03\x12\x0e\n\x04\x64\x61ta\x18\x03 \x01(\x0cH\x00\x12\x1b\n\x11zero_length_bytes\x18\x04 \x01(\x03H\x00\x12\x0b\n\x03\x66ua\x18\x05 \x01(\x08\x12\x12\n\ncompressed\x18\x06 \x01(\x08\x12\x12\n\nattachment\x18\x07 \x01(\tB\t\n\x07\x63ontent\"&\n\rWriteResponse\x12\x15\n\rwritten_bytes\x18\x01 \x01(\x03\"\x9c\x01\n\x12WriteZeroesRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x03\x12\x14\n\x0clength_bytes\x18\x03 \x01(\x03\x12\x11\n\tmay_unmap\x18\x04 \x01(\x08\x12\x13\n\x0bno_fallback\x18\x05 \x01(\x08\x12\x0b\n\x03\x66ua\x18\x06 \x01(\x08\x12\x12\n\nattachment\x18\x07 \x01(\t\"\x15\n\x13WriteZeroesResponse\"c\n\x0e\x44iscardRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x03\x12\x14\n\x0clength_bytes\x18\x03 \x01(\x03\x12\x12\n\nattachment\x18\x04 \x01(\t\"\x11\n\x0f\x44iscardResponse\"^\n\x0c\x46lushRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\'\n\x05level\x18\x02 \x01(\x0e\x32\x18.blockyard.v1.FlushLevel\x12\x12\n\nattachment\x18\x03 \x01(\t\" \n\rFlushResponse\x12\x0f\n\x07skipped\x18\x01 \x01(\x08\"\x99\x01\n\x12\x42lockStatusRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x03\x12\x14\n\x0clength_bytes\x18\x03 \x01(\x03\x12\x16\n\x0e\x62\x61se_node_name\x18\x04 \x01(\t\x12\x13\n\x0bmax_results\x18\x05 \x01(\x05\x12\x17\n\x0f\x61llocation_only\x18\x06 \x01(\x08\"\xb9\x01\n\x0b\x42lockExtent\x12\x14\n\x0coffset_bytes\x18\x01 \x01(\x03\x12\x14\n\x0clength_bytes\x18\x02 \x01(\x03\x12\x11\n\tallocated\x18\x03 \x01(\x08\x12\x0c\n\x04zero\x18\x04 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x08\x12\x12\n\ncompressed\x18\x06 \x01(\x08\x12\r\n\x05\x64\x65pth\x18\x07 \x01(\x05\x12\x11\n\tnode_name\x18\x08 \x01(\t\x12\x19\n\x11host_offset_bytes\x18\t \x01(\x03\"U\n\x13\x42lockStatusResponse\x12*\n\x07\x65xtents\x18\x01 \x03(\x0b\x32\x19.blockyard.v1.BlockExtent\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"r\n\x10IoSessionRequest\x12+\n\x04open\x18\x01 \x01(\x0b\x32\x1b.blockyard.v1.IoSessionOpenH\x00\x12&\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x15.blockyard.v1.IoBatchH\x00\x42\t\n\x07message\"b\n\rIoSessionOpen\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x13\n\x0b\x63lient_name\x18\x02 \x01(\t\x12\x15\n\rmax_in_flight\x18\x03 \x01(\x05\x12\x12\n\nattachment\x18\x04 \x01(\t\"4\n\x07IoBatch\x12)\n\x08requests\x18\x01 \x03(\x0b\x32\x17.blockyard.v1.IoRequest\"\x98\x03\n\tIoRequest\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x34\n\toperation\x18\x02 \x01(\x0e\x32!.blockyard.v1.IoRequest.Operation\x12\x14\n\x0coffset_bytes\x18\x03 \x01(\x03\x12\x14\n\x0clength_bytes\x18\x04 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\x12\x0b\n\x03\x66ua\x18\x06 \x01(\x08\x12\x11\n\tmay_unmap\x18\x07 \x01(\x08\x12\x14\n\x0c\x63opy_on_read\x18\x08 \x01(\x08\x12\x12\n\ncompressed\x18\t \x01(\x08\x12\x13\n\x0bno_fallback\x18\n \x01(\x08\"\xaf\x01\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x12\n\x0eOPERATION_READ\x10\x01\x12\x13\n\x0fOPERATION_WRITE\x10\x02\x12\x1a\n\x16OPERATION_WRITE_ZEROES\x10\x03\x12\x15\n\x11OPERATION_DISCARD\x10\x04\x12\x13\n\x0fOPERATION_FLUSH\x10\x05\x12\x16\n\x12OPERATION_PREFETCH\x10\x06\"k\n\x11IoSessionResponse\x12-\n\x06opened\x18\x01 \x01(\x0b\x32\x1d.blockyard.v1.IoSessionOpened\x12\'\n\x07results\x18\x02 \x03(\x0b\x32\x16.blockyard.v1.IoResult\"Y\n\x0fIoSessionOpened\x12\x15\n\rmax_in_flight\x18\x01 \x01(\x05\x12\x1b\n\x13max_bytes_in_flight\x18\x02 \x01(\x03\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"Y\n\x08IoResult\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04\x63ode\x18\x03 \x01(\x05\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x15\n\rerror_message\x18\x05 \x01(\t*S\n\nFlushLevel\x12\x1b\n\x17\x46LUSH_LEVEL_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x46LUSH_LEVEL_OS\x10\x01\x12\x14\n\x10\x46LUSH_LEVEL_DISK\x10\x02\x32\x98\x04\n\x0b\x44\x61taService\x12?\n\x04Read\x12\x19.blockyard.v1.ReadRequest\x1a\x1a.blockyard.v1.ReadResponse0\x01\x12\x42\n\x05Write\x12\x1a.blockyard.v1.WriteRequest\x1a\x1b.blockyard.v1.WriteResponse(\x01\x12R\n\x0bWriteZeroes\x12 .blockyard.v1.WriteZeroesRequest\x1a!.blockyard.v1.WriteZeroesResponse\x12\x46\n\x07\x44iscard\x12\x1c.blockyard.v1.DiscardRequest\x1a\x1d.blockyard.v1.DiscardResponse\x12@\n\x05\x46lush\x12\x1a.blockyard.v1.FlushRequest\x1a\x1b.blockyard.v1.FlushResponse\x12T\n\x0b\x42lockStatus\x12 .blockyard.v1.BlockStatusRequest\x1a!.blockyard.v1.BlockStatusResponse0\x01\x12P\n\tIoSession\x12\x1e.blockyard.v1.IoSessionRequest\x1a\x1f.blockyard.v1.IoSessionResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'blockyard.v1.data_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FLUSHLEVEL']._serialized_start=2293
-  _globals['_FLUSHLEVEL']._serialized_end=2376
+  _globals['_FLUSHLEVEL']._serialized_start=2353
+  _globals['_FLUSHLEVEL']._serialized_end=2436
   _globals['_READREQUEST']._serialized_start=42
   _globals['_READREQUEST']._serialized_end=215
   _globals['_READRESPONSE']._serialized_start=217
@@ -42,39 +42,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WRITERESPONSE']._serialized_start=478
   _globals['_WRITERESPONSE']._serialized_end=516
   _globals['_WRITEZEROESREQUEST']._serialized_start=519
-  _globals['_WRITEZEROESREQUEST']._serialized_end=655
-  _globals['_WRITEZEROESRESPONSE']._serialized_start=657
-  _globals['_WRITEZEROESRESPONSE']._serialized_end=678
-  _globals['_DISCARDREQUEST']._serialized_start=680
-  _globals['_DISCARDREQUEST']._serialized_end=759
-  _globals['_DISCARDRESPONSE']._serialized_start=761
-  _globals['_DISCARDRESPONSE']._serialized_end=778
-  _globals['_FLUSHREQUEST']._serialized_start=780
-  _globals['_FLUSHREQUEST']._serialized_end=854
-  _globals['_FLUSHRESPONSE']._serialized_start=856
-  _globals['_FLUSHRESPONSE']._serialized_end=888
-  _globals['_BLOCKSTATUSREQUEST']._serialized_start=891
-  _globals['_BLOCKSTATUSREQUEST']._serialized_end=1044
-  _globals['_BLOCKEXTENT']._serialized_start=1047
-  _globals['_BLOCKEXTENT']._serialized_end=1232
-  _globals['_BLOCKSTATUSRESPONSE']._serialized_start=1234
-  _globals['_BLOCKSTATUSRESPONSE']._serialized_end=1319
-  _globals['_IOSESSIONREQUEST']._serialized_start=1321
-  _globals['_IOSESSIONREQUEST']._serialized_end=1435
-  _globals['_IOSESSIONOPEN']._serialized_start=1437
-  _globals['_IOSESSIONOPEN']._serialized_end=1535
-  _globals['_IOBATCH']._serialized_start=1537
-  _globals['_IOBATCH']._serialized_end=1589
-  _globals['_IOREQUEST']._serialized_start=1592
-  _globals['_IOREQUEST']._serialized_end=2000
-  _globals['_IOREQUEST_OPERATION']._serialized_start=1825
-  _globals['_IOREQUEST_OPERATION']._serialized_end=2000
-  _globals['_IOSESSIONRESPONSE']._serialized_start=2002
-  _globals['_IOSESSIONRESPONSE']._serialized_end=2109
-  _globals['_IOSESSIONOPENED']._serialized_start=2111
-  _globals['_IOSESSIONOPENED']._serialized_end=2200
-  _globals['_IORESULT']._serialized_start=2202
-  _globals['_IORESULT']._serialized_end=2291
-  _globals['_DATASERVICE']._serialized_start=2379
-  _globals['_DATASERVICE']._serialized_end=2915
+  _globals['_WRITEZEROESREQUEST']._serialized_end=675
+  _globals['_WRITEZEROESRESPONSE']._serialized_start=677
+  _globals['_WRITEZEROESRESPONSE']._serialized_end=698
+  _globals['_DISCARDREQUEST']._serialized_start=700
+  _globals['_DISCARDREQUEST']._serialized_end=799
+  _globals['_DISCARDRESPONSE']._serialized_start=801
+  _globals['_DISCARDRESPONSE']._serialized_end=818
+  _globals['_FLUSHREQUEST']._serialized_start=820
+  _globals['_FLUSHREQUEST']._serialized_end=914
+  _globals['_FLUSHRESPONSE']._serialized_start=916
+  _globals['_FLUSHRESPONSE']._serialized_end=948
+  _globals['_BLOCKSTATUSREQUEST']._serialized_start=951
+  _globals['_BLOCKSTATUSREQUEST']._serialized_end=1104
+  _globals['_BLOCKEXTENT']._serialized_start=1107
+  _globals['_BLOCKEXTENT']._serialized_end=1292
+  _globals['_BLOCKSTATUSRESPONSE']._serialized_start=1294
+  _globals['_BLOCKSTATUSRESPONSE']._serialized_end=1379
+  _globals['_IOSESSIONREQUEST']._serialized_start=1381
+  _globals['_IOSESSIONREQUEST']._serialized_end=1495
+  _globals['_IOSESSIONOPEN']._serialized_start=1497
+  _globals['_IOSESSIONOPEN']._serialized_end=1595
+  _globals['_IOBATCH']._serialized_start=1597
+  _globals['_IOBATCH']._serialized_end=1649
+  _globals['_IOREQUEST']._serialized_start=1652
+  _globals['_IOREQUEST']._serialized_end=2060
+  _globals['_IOREQUEST_OPERATION']._serialized_start=1885
+  _globals['_IOREQUEST_OPERATION']._serialized_end=2060
+  _globals['_IOSESSIONRESPONSE']._serialized_start=2062
+  _globals['_IOSESSIONRESPONSE']._serialized_end=2169
+  _globals['_IOSESSIONOPENED']._serialized_start=2171
+  _globals['_IOSESSIONOPENED']._serialized_end=2260
+  _globals['_IORESULT']._serialized_start=2262
+  _globals['_IORESULT']._serialized_end=2351
+  _globals['_DATASERVICE']._serialized_start=2439
+  _globals['_DATASERVICE']._serialized_end=2975
 # @@protoc_insertion_point(module_scope)

@@ -71,46 +71,52 @@ class WriteResponse(_message.Message):
     def __init__(self, written_bytes: _Optional[int] = ...) -> None: ...
 
 class WriteZeroesRequest(_message.Message):
-    __slots__ = ("node_name", "offset_bytes", "length_bytes", "may_unmap", "no_fallback", "fua")
+    __slots__ = ("node_name", "offset_bytes", "length_bytes", "may_unmap", "no_fallback", "fua", "attachment")
     NODE_NAME_FIELD_NUMBER: _ClassVar[int]
     OFFSET_BYTES_FIELD_NUMBER: _ClassVar[int]
     LENGTH_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAY_UNMAP_FIELD_NUMBER: _ClassVar[int]
     NO_FALLBACK_FIELD_NUMBER: _ClassVar[int]
     FUA_FIELD_NUMBER: _ClassVar[int]
+    ATTACHMENT_FIELD_NUMBER: _ClassVar[int]
     node_name: str
     offset_bytes: int
     length_bytes: int
     may_unmap: bool
     no_fallback: bool
     fua: bool
-    def __init__(self, node_name: _Optional[str] = ..., offset_bytes: _Optional[int] = ..., length_bytes: _Optional[int] = ..., may_unmap: _Optional[bool] = ..., no_fallback: _Optional[bool] = ..., fua: _Optional[bool] = ...) -> None: ...
+    attachment: str
+    def __init__(self, node_name: _Optional[str] = ..., offset_bytes: _Optional[int] = ..., length_bytes: _Optional[int] = ..., may_unmap: _Optional[bool] = ..., no_fallback: _Optional[bool] = ..., fua: _Optional[bool] = ..., attachment: _Optional[str] = ...) -> None: ...
 
 class WriteZeroesResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class DiscardRequest(_message.Message):
-    __slots__ = ("node_name", "offset_bytes", "length_bytes")
+    __slots__ = ("node_name", "offset_bytes", "length_bytes", "attachment")
     NODE_NAME_FIELD_NUMBER: _ClassVar[int]
     OFFSET_BYTES_FIELD_NUMBER: _ClassVar[int]
     LENGTH_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ATTACHMENT_FIELD_NUMBER: _ClassVar[int]
     node_name: str
     offset_bytes: int
     length_bytes: int
-    def __init__(self, node_name: _Optional[str] = ..., offset_bytes: _Optional[int] = ..., length_bytes: _Optional[int] = ...) -> None: ...
+    attachment: str
+    def __init__(self, node_name: _Optional[str] = ..., offset_bytes: _Optional[int] = ..., length_bytes: _Optional[int] = ..., attachment: _Optional[str] = ...) -> None: ...
 
 class DiscardResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class FlushRequest(_message.Message):
-    __slots__ = ("node_name", "level")
+    __slots__ = ("node_name", "level", "attachment")
     NODE_NAME_FIELD_NUMBER: _ClassVar[int]
     LEVEL_FIELD_NUMBER: _ClassVar[int]
+    ATTACHMENT_FIELD_NUMBER: _ClassVar[int]
     node_name: str
     level: FlushLevel
-    def __init__(self, node_name: _Optional[str] = ..., level: _Optional[_Union[FlushLevel, str]] = ...) -> None: ...
+    attachment: str
+    def __init__(self, node_name: _Optional[str] = ..., level: _Optional[_Union[FlushLevel, str]] = ..., attachment: _Optional[str] = ...) -> None: ...
 
 class FlushResponse(_message.Message):
     __slots__ = ("skipped",)

@@ -31,6 +31,10 @@ class DataServiceStub:
     Ranges are bytes of any alignment inside the node; the server aligns. Errors: OUT_OF_RANGE RANGE_OUTSIDE,
     FAILED_PRECONDITION NODE_READ_ONLY, RESOURCE_EXHAUSTED NO_SPACE, INTERNAL IO_ERROR. For many small requests
     use IoSession; for a guest use an NBD export.
+
+    A call names a node or an attachment. Through an attachment ranges must be multiples of its logical block size
+    (INVALID_ARGUMENT RANGE_MISALIGNED), there may be no medium (FAILED_PRECONDITION NO_MEDIUM), and a call waits as
+    long as an error has stopped the attachment.
     """
 
     def __init__(self, channel):
@@ -82,6 +86,10 @@ class DataServiceServicer:
     Ranges are bytes of any alignment inside the node; the server aligns. Errors: OUT_OF_RANGE RANGE_OUTSIDE,
     FAILED_PRECONDITION NODE_READ_ONLY, RESOURCE_EXHAUSTED NO_SPACE, INTERNAL IO_ERROR. For many small requests
     use IoSession; for a guest use an NBD export.
+
+    A call names a node or an attachment. Through an attachment ranges must be multiples of its logical block size
+    (INVALID_ARGUMENT RANGE_MISALIGNED), there may be no medium (FAILED_PRECONDITION NO_MEDIUM), and a call waits as
+    long as an error has stopped the attachment.
     """
 
     def Read(self, request, context):
@@ -185,6 +193,10 @@ class DataService:
     Ranges are bytes of any alignment inside the node; the server aligns. Errors: OUT_OF_RANGE RANGE_OUTSIDE,
     FAILED_PRECONDITION NODE_READ_ONLY, RESOURCE_EXHAUSTED NO_SPACE, INTERNAL IO_ERROR. For many small requests
     use IoSession; for a guest use an NBD export.
+
+    A call names a node or an attachment. Through an attachment ranges must be multiples of its logical block size
+    (INVALID_ARGUMENT RANGE_MISALIGNED), there may be no medium (FAILED_PRECONDITION NO_MEDIUM), and a call waits as
+    long as an error has stopped the attachment.
     """
 
     @staticmethod

@@ -342,7 +342,7 @@ class OpBlocker(_message.Message):
     def __init__(self, operation: _Optional[str] = ..., reason: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class Attachment(_message.Message):
-    __slots__ = ("name", "node_name", "logical_block_size_bytes", "physical_block_size_bytes", "write_cache", "on_read_error", "on_write_error", "io_status", "removable", "tray_open", "locked", "writable", "stopped", "waiting_requests", "labels", "etag", "create_time")
+    __slots__ = ("name", "node_name", "logical_block_size_bytes", "physical_block_size_bytes", "write_cache", "on_read_error", "on_write_error", "io_status", "removable", "tray_open", "locked", "writable", "stopped", "waiting_requests", "labels", "etag", "create_time", "trayless", "eject_requested", "users")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -367,6 +367,9 @@ class Attachment(_message.Message):
     LABELS_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    TRAYLESS_FIELD_NUMBER: _ClassVar[int]
+    EJECT_REQUESTED_FIELD_NUMBER: _ClassVar[int]
+    USERS_FIELD_NUMBER: _ClassVar[int]
     name: str
     node_name: str
     logical_block_size_bytes: int
@@ -384,7 +387,10 @@ class Attachment(_message.Message):
     labels: _containers.ScalarMap[str, str]
     etag: str
     create_time: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., node_name: _Optional[str] = ..., logical_block_size_bytes: _Optional[int] = ..., physical_block_size_bytes: _Optional[int] = ..., write_cache: _Optional[bool] = ..., on_read_error: _Optional[_Union[OnError, str]] = ..., on_write_error: _Optional[_Union[OnError, str]] = ..., io_status: _Optional[_Union[IoStatus, str]] = ..., removable: _Optional[bool] = ..., tray_open: _Optional[bool] = ..., locked: _Optional[bool] = ..., writable: _Optional[bool] = ..., stopped: _Optional[bool] = ..., waiting_requests: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    trayless: bool
+    eject_requested: bool
+    users: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., node_name: _Optional[str] = ..., logical_block_size_bytes: _Optional[int] = ..., physical_block_size_bytes: _Optional[int] = ..., write_cache: _Optional[bool] = ..., on_read_error: _Optional[_Union[OnError, str]] = ..., on_write_error: _Optional[_Union[OnError, str]] = ..., io_status: _Optional[_Union[IoStatus, str]] = ..., removable: _Optional[bool] = ..., tray_open: _Optional[bool] = ..., locked: _Optional[bool] = ..., writable: _Optional[bool] = ..., stopped: _Optional[bool] = ..., waiting_requests: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., trayless: _Optional[bool] = ..., eject_requested: _Optional[bool] = ..., users: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class DirtyBitmap(_message.Message):
     __slots__ = ("name", "node_name", "granularity_bytes", "dirty_bytes", "recording", "busy", "persistent", "inconsistent", "owner")

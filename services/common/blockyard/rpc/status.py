@@ -49,6 +49,10 @@ PRECONDITIONS: Final[dict[str, tuple[str, str, str]]] = {
     "NODE_INACTIVE": ("INACTIVE", "{node_name}", "handed over"),
     "NODE_READ_ONLY": ("READ_ONLY", "{node_name}", "opened read-only"),
     "JOB_VERB_NOT_ALLOWED": ("STATE", "{job_id}", "{state}"),
+    "NO_MEDIUM": ("MEDIUM", "{attachment}", "no medium"),
+    "ATTACHMENT_READ_ONLY": ("READ_ONLY", "{attachment}", "made read-only"),
+    "TRAY_LOCKED": ("LOCKED", "{attachment}", "{owner}"),
+    "MEDIUM_ACTION_NOT_ALLOWED": ("STATE", "{attachment}", "{state}"),
 }
 """Reason -> type, subject and description of a PreconditionFailure; the description names who stands in the way."""
 
@@ -70,6 +74,10 @@ RESOURCES: Final[dict[str, tuple[str, str]]] = {
     "FILE_EXISTS": ("file", "{path}"),
     "FILE_BUSY": ("file", "{path}"),
     "JOB_VERB_NOT_ALLOWED": ("job", "{job_id}"),
+    "NO_MEDIUM": ("attachment", "{attachment}"),
+    "ATTACHMENT_READ_ONLY": ("attachment", "{attachment}"),
+    "TRAY_LOCKED": ("attachment", "{attachment}"),
+    "MEDIUM_ACTION_NOT_ALLOWED": ("attachment", "{attachment}"),
 }
 """Reason -> type and name of a ResourceInfo."""
 

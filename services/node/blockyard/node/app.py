@@ -20,6 +20,7 @@ from blockyard.node.core.pool import FairPool
 from blockyard.node.exports.exports import Exports
 from blockyard.node.exports.kept import ExportKind
 from blockyard.node.exports.nbd import NbdLimits, NbdServer
+from blockyard.node.graph.attachments import Attachments
 from blockyard.node.graph.catalogue import Catalogue
 from blockyard.node.graph.debugging import Debugging
 from blockyard.node.graph.environment import Environment
@@ -29,6 +30,7 @@ from blockyard.node.graph.restoring import restore_all
 from blockyard.node.interface import tracing
 from blockyard.node.interface.keeper import Keeper
 from blockyard.node.keeping import SqliteKeeper, state_directory
+from blockyard.node.rpc.attachments import AttachmentServicer
 from blockyard.node.rpc.bitmaps import BitmapServicer
 from blockyard.node.rpc.calls import Backstage, disabled, unserved
 from blockyard.node.rpc.copy import CopyServicer
@@ -58,7 +60,6 @@ from blockyard.v1 import (
 _log: Final = logging.getLogger(__name__)
 _LATER: Final = (
     ("SnapshotService", control_pb2_grpc, "snapshots"),
-    ("AttachmentService", control_pb2_grpc, "attachments"),
     ("SecretService", control_pb2_grpc, "secrets"),
 )
 """Services of the API whose work is not there: name, module, and what would be done."""
@@ -75,6 +76,7 @@ class Running:
     graph: Graph
     exports: Exports
     copies: CopySessions
+    attachments: Attachments
 
 
 @asynccontextmanager
@@ -87,7 +89,9 @@ async def serving(
     telemetry.bind_request_path(tracing.active)
     async with AsyncExitStack() as stack:
         graph = await _graph(stack, config, clock)
-        exports = await _exports(stack, config, graph, clock)
+        attachments = Attachments(graph)
+        stack.callback(attachments.close)
+        exports = await _exports(stack, config, graph, attachments, clock)
         copies = CopySessions(graph)
         stack.push_async_callback(_abandon, copies)
         # Before anything ends: what the end takes away is to come back.
@@ -95,7 +99,7 @@ async def serving(
         leases = DrainLeases(graph)
         stack.callback(leases.close)
         debugging = Debugging(graph)
-        services = _services(config, telemetry, graph, exports, copies, leases, debugging)
+        services = _services(config, telemetry, graph, attachments, exports, copies, leases, debugging)
         beating = asyncio.create_task(_beat(graph, config.heartbeat_seconds))
         stack.push_async_callback(_end, beating)
         running = await stack.enter_async_context(
@@ -110,7 +114,7 @@ async def serving(
         )
         # Before anything else ends: who stands at a breakpoint would hold up every step of it.
         stack.callback(debugging.end)
-        yield Running(running.services, running.addresses, graph, exports, copies)
+        yield Running(running.services, running.addresses, graph, exports, copies, attachments)
 
 
 async def _graph(stack: AsyncExitStack, config: NodeConfig, clock: Clock) -> Graph:
@@ -135,12 +139,15 @@ async def _keeper(stack: AsyncExitStack, config: NodeConfig) -> Keeper | None:
     return await stack.enter_async_context(SqliteKeeper.opened(directory))
 
 
-async def _exports(stack: AsyncExitStack, config: NodeConfig, graph: Graph, clock: Clock) -> Exports:
+async def _exports(
+    stack: AsyncExitStack, config: NodeConfig, graph: Graph, attachments: Attachments, clock: Clock
+) -> Exports:
     limits = NbdLimits(connections=config.nbd_connections, total_bytes=config.nbd_total_bytes)
     nbd = NbdServer(clock, limits, lambda kind, detail: _log.warning(kind, extra=dict(detail)))
-    exports = Exports(graph, nbd, own_addresses=config.export_addresses, listens_later=bool(config.nbd))
+    own, later = config.export_addresses, bool(config.nbd)
+    exports = Exports(graph, nbd, attachments, own_addresses=own, listens_later=later)
     stack.push_async_callback(exports.stop)
-    graph.kept.catalogue.add(ExportKind(graph, exports))
+    graph.kept.catalogue.add(ExportKind(graph, exports, attachments))
     await restore_all(graph)
     # Clients that come back find their exports again.
     for text in config.nbd:
@@ -152,6 +159,7 @@ def _services(
     config: NodeConfig,
     telemetry: Telemetry,
     graph: Graph,
+    attachments: Attachments,
     exports: Exports,
     copies: CopySessions,
     leases: DrainLeases,
@@ -163,10 +171,13 @@ def _services(
     )
     instance_id = config.instance_id or telemetry.instance_id
     version = metadata.version("blockyard")
-    backstage = Backstage(graph, leases, instance_id, version, _limits(config), memory, exports, copies)
+    limits = _limits(config)
+    backstage = Backstage(graph, attachments, leases, instance_id, version, limits, memory, exports, copies)
+    guests = AttachmentServicer(attachments, memory)
     offered = (
         ("NodeService", node_pb2_grpc.add_NodeServiceServicer_to_server, NodeServicer(backstage)),
-        ("DataService", add_data_service, DataServicer(graph, session)),
+        ("DataService", add_data_service, DataServicer(graph, attachments, session)),
+        ("AttachmentService", control_pb2_grpc.add_AttachmentServiceServicer_to_server, guests),
         ("BitmapService", bitmap_pb2_grpc.add_BitmapServiceServicer_to_server, BitmapServicer(graph, memory)),
         ("ExportService", export_pb2_grpc.add_ExportServiceServicer_to_server, ExportServicer(exports, memory)),
         (

@@ -62,6 +62,23 @@ class RangeOutside(RequestError):
 
 
 @dataclass(eq=False)
+class RangeMisaligned(RequestError):
+    """A request through an attachment that is no multiple of its logical block size."""
+
+    attachment: str
+    offset: int
+    length: int
+    block_size: int
+    reason = "RANGE_MISALIGNED"
+    code = Code.INVALID_ARGUMENT
+    field = "offset"
+    template = (
+        "range [{offset}, +{length}) is no multiple of the {block_size}-byte blocks of attachment {attachment!r}"
+    )
+    advice = "Use whole blocks, or make the attachment with a smaller logical block size."
+
+
+@dataclass(eq=False)
 class SizeTooLarge(RequestError):
     """A size past what the format or the 63-bit offset space can hold."""
 

@@ -143,6 +143,54 @@ class ResourceBusy(StateError):
 
 
 @dataclass(eq=False)
+class NoMedium(StateError):
+    """A request through an attachment that has no medium, or whose tray is open (QEMU's ENOMEDIUM)."""
+
+    attachment: str
+    reason = "NO_MEDIUM"
+    code = Code.FAILED_PRECONDITION
+    template = "attachment {attachment!r} has no medium, or its tray is open"
+    advice = "Insert a medium and close the tray: `blockyard attachment change`."
+
+
+@dataclass(eq=False)
+class AttachmentReadOnly(StateError):
+    """A write through an attachment that may not write."""
+
+    attachment: str
+    reason = "ATTACHMENT_READ_ONLY"
+    code = Code.FAILED_PRECONDITION
+    template = "attachment {attachment!r} may not write: it was made read-only, or its medium is"
+    advice = "Make it with writable = true, on a node that is not read-only."
+
+
+@dataclass(eq=False)
+class TrayLocked(StateError):
+    """The guest locked the tray; it was asked to open it."""
+
+    attachment: str
+    owner: str
+    reason = "TRAY_LOCKED"
+    code = Code.FAILED_PRECONDITION
+    template = "the tray of attachment {attachment!r} is locked by {owner}, which was asked to open it"
+    advice = "Wait until the guest unlocks it (event tray-moved), or use force."
+
+
+@dataclass(eq=False)
+class MediumActionNotAllowed(StateError):
+    """A tray or medium is not where an action needs it."""
+
+    attachment: str
+    action: str
+    state: str
+    why: str
+    reason = "MEDIUM_ACTION_NOT_ALLOWED"
+    code = Code.FAILED_PRECONDITION
+    template = "cannot {action} with attachment {attachment!r} ({state}): {why}"
+    advice = "Bring tray and medium into place first; `blockyard attachment show` tells where they are."
+
+
+@dataclass(eq=False)
 class OwnerMismatch(StateError):
     """A fenced resource was touched by someone who does not own it (any more)."""
 

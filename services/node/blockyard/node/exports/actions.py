@@ -6,25 +6,32 @@ from blockyard.node.graph.transaction import Action, Plan
 
 
 class CreateExport(Action):
-    """Serve a node. Guests come in when the transaction stands; until then their requests wait at the node."""
+    """Serve a node or an attachment. Guests come in when the transaction stands; until then their requests wait at
+    the node."""
 
     def __init__(
-        self, exports: Exports, export_id: str, node_name: str, config: ExportConfig, addresses: list[Address]
+        self,
+        exports: Exports,
+        export_id: str,
+        node_name: str,
+        config: ExportConfig,
+        addresses: list[Address],
+        attachment: str = "",
     ) -> None:
         self._exports = exports
-        self._wanted = export_id, node_name, config, addresses
+        self._wanted = export_id, node_name, config, addresses, attachment
         self._made = ""
 
     def apply(self, plan: Plan) -> None:
-        export_id, node_name, config, _ = self._wanted
+        export_id, node_name, config, _, attachment = self._wanted
         self._exports.check_free(export_id, config)
-        plan.get(node_name)
+        if attachment:
+            self._exports.check_attachment(attachment, config)
+        else:
+            plan.get(node_name)
 
     async def switch(self, plan: Plan) -> None:
-        export_id, node_name, config, addresses = self._wanted
-        export = await self._exports.create(
-            export_id, node_name, config, addresses, validate_only=False, durable=False
-        )
+        export = await self._exports.create(*self._wanted, validate_only=False, durable=False)
         self._made = export.export_id
 
     async def switch_back(self, plan: Plan) -> None:

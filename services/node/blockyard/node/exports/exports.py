@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from blockyard.base.errors import (
+    AttachmentReadOnly,
     BlockError,
     InvalidArgument,
     NodeInUse,
@@ -26,6 +27,8 @@ from blockyard.base.errors import (
 from blockyard.node.exports.nbd import Address, ExportConfig, ExportInfo, NbdServer
 from blockyard.node.exports.nbd.export import check_config
 from blockyard.node.graph import recording
+from blockyard.node.graph.attached import Attachment
+from blockyard.node.graph.attachments import Attachments
 from blockyard.node.graph.bitmaps import Bitmap
 from blockyard.node.graph.chain import above_filters
 from blockyard.node.graph.definition import check_name
@@ -47,7 +50,9 @@ class GuestExport:
     export_id: str
     config: ExportConfig
     user: "User"
+    """Its own edge, or the attachment's."""
     created_ns: int
+    attachment: Attachment | None = None
     bitmaps: list[Bitmap] = field(default_factory=list)
     bitmap_node: "Node | None" = None
     """Where the bitmaps are: the user may move to another node."""
@@ -58,15 +63,27 @@ class GuestExport:
     leaving: bool = False
     """It ends, and does not come back."""
 
+    @property
+    def holder(self) -> str:
+        """Who uses the node or attachment, for people."""
+        return f"export/{self.export_id}"
+
 
 class Exports:
     """All exports of a node service."""
 
     def __init__(
-        self, graph: Graph, server: NbdServer, *, own_addresses: bool = True, listens_later: bool = False
+        self,
+        graph: Graph,
+        server: NbdServer,
+        attachments: Attachments,
+        *,
+        own_addresses: bool = True,
+        listens_later: bool = False,
     ) -> None:
         """`listens_later`: there will be a default address, when the exports that were kept are there again."""
         self._graph = graph
+        self._attachments = attachments
         self._server = server
         self._own_addresses = own_addresses
         self._listens_later = listens_later
@@ -86,13 +103,14 @@ class Exports:
         node_name: str,
         config: ExportConfig,
         addresses: list[Address],
+        attachment: str = "",
         *,
         validate_only: bool,
         durable: bool = True,
     ) -> GuestExport:
-        """Serve a node. `durable = False` leaves it to the caller to keep it.
+        """Serve a node or an attachment. `durable = False` leaves it to the caller to keep it.
 
-        Raises NodeNotFound, NodeReadOnly, ResourceExists, AddressUnavailable ...
+        Raises NodeNotFound, NodeReadOnly, AttachmentReadOnly, ResourceExists, AddressUnavailable ...
         """
         export_id = export_id or f"export-{next(self._numbers)}"
         check_name(export_id, "export_id")
@@ -103,10 +121,8 @@ class Exports:
             raise PathDenied(str(addresses[0]), "exports listen at the configured addresses only")
         if not addresses and not self._default and not self._listens_later:
             raise InvalidArgument("addresses", "at least one: the service has no NBD address", "none")
-        if config.writable:
-            await ready_to_write(self._graph, above_filters(self._graph.get(node_name)))
-        user = self._graph.use(node_name, "export", export_id, writable=config.writable)
-        export = GuestExport(export_id, config, user, self._graph.environment.clock.wall_ns(), asked=addresses)
+        export = await self._held(export_id, node_name, attachment, config, addresses)
+        user = export.user
         try:
             check_config(config, user)
             if not validate_only:
@@ -129,12 +145,27 @@ class Exports:
             await self._graph.kept.overwrite()
             raise
 
+    async def _held(
+        self, export_id: str, node_name: str, attachment_name: str, config: ExportConfig, addresses: list[Address]
+    ) -> GuestExport:
+        """The export with the edge that it works through."""
+        now_ns = self._graph.environment.clock.wall_ns()
+        if not attachment_name:
+            if config.writable:
+                await ready_to_write(self._graph, above_filters(self._graph.get(node_name)))
+            user = self._graph.use(node_name, "export", export_id, writable=config.writable)
+            return GuestExport(export_id, config, user, now_ns, asked=addresses)
+        attachment = self.check_attachment(attachment_name, config)
+        export = GuestExport(export_id, config, attachment.user, now_ns, attachment, asked=addresses)
+        self._attachments.claim(attachment_name, export.holder)
+        return export
+
     async def _start(self, export: GuestExport) -> None:
         self._exports[export.export_id] = export
         self._graph.kept.catalogue.touch(KIND, export.export_id)
         try:
             node = export.user.node
-            export.bitmaps = recording.claim(self._graph, node, export.config.bitmaps, export.user.holder)
+            export.bitmaps = recording.claim(self._graph, node, export.config.bitmaps, export.holder)
             export.bitmap_node = node
             for address in export.asked:
                 export.bound += await self._bind(export, address)
@@ -161,6 +192,16 @@ class Exports:
         name = config.name or export_id
         if export_id in self._exports or (name and any(name == other.config.name for other in self.all())):
             raise ResourceExists("export", export_id or name)
+
+    def check_attachment(self, name: str, config: ExportConfig) -> Attachment:
+        """Raises ResourceNotFound, AttachmentReadOnly or InvalidArgument for what it cannot be served as."""
+        attachment = self._attachments.get(name)
+        definition = attachment.definition
+        if config.writable and not definition.writable:
+            raise AttachmentReadOnly(name)
+        if config.bitmaps and definition.removable:
+            raise InvalidArgument("bitmaps", "none, for a removable medium", ", ".join(config.bitmaps))
+        return attachment
 
     def check_deletable(self, export_id: str, *, force: bool) -> None:
         """Raises ResourceNotFound, or NodeInUse while clients are connected, unless forced."""
@@ -210,6 +251,9 @@ class Exports:
                 await self._server.end(address)
         if export.bitmap_node is not None:
             recording.unclaim(self._graph, export.bitmap_node, export.bitmaps)
+        if export.attachment is not None:
+            self._attachments.unclaim(export.attachment, export.holder)
+            return
         node = export.user.node
         self._graph.release(export.user)
         await settle(self._graph, node)

@@ -13,7 +13,9 @@ from typing import Any, Final
 from blockyard.base.errors import InvalidArgument
 from blockyard.node.exports.exports import KIND, Exports, GuestExport
 from blockyard.node.exports.nbd import Address, ExportConfig
+from blockyard.node.graph.attachments import Attachments
 from blockyard.node.graph.graph import Graph
+from blockyard.node.graph.kept_attachments import KIND as ATTACHMENT
 from blockyard.node.graph.kept_form import parsed
 from blockyard.node.graph.kept_kinds import NODE
 from blockyard.node.graph.present import beneath_jobs
@@ -27,8 +29,9 @@ class ExportKind:
 
     name = KIND
 
-    def __init__(self, graph: Graph, exports: Exports) -> None:
+    def __init__(self, graph: Graph, exports: Exports, attachments: Attachments) -> None:
         self._graph = graph
+        self._attachments = attachments
         self._exports = exports
 
     def names(self) -> Iterable[str]:
@@ -38,31 +41,40 @@ class ExportKind:
         export = next((each for each in self._exports.all() if each.export_id == name), None)
         if export is None or export.leaving:
             return None
+        served = {"node": beneath_jobs(export.user.node).name}
+        if export.attachment is not None:
+            served = {ATTACHMENT: export.attachment.name}
         return json.dumps(
             {
-                "node": beneath_jobs(export.user.node).name,
+                **served,
                 "config": asdict(export.config),
                 "addresses": [_shown(address) for address in _addresses(export)],
             }
         )
 
     def needs(self, name: str, definition: str) -> list[Key]:
-        return [Key(NODE, str(parsed(definition).get("node")))]
+        values = parsed(definition)
+        if ATTACHMENT in values:
+            return [Key(ATTACHMENT, str(values[ATTACHMENT]))]
+        return [Key(NODE, str(values.get("node")))]
 
     def provides(self, name: str, definition: str) -> list[str]:
         return [name]
 
     async def restore(self, name: str, definition: str) -> None:
         values = parsed(definition)
-        node = self._graph.get(str(values.get("node")))
+        attachment = str(values.get(ATTACHMENT, ""))
+        if attachment:
+            node = self._attachments.get(attachment).user.node
+        else:
+            node = self._graph.get(str(values.get("node")))
         config = _config(values.get("config"))
         told = tuple(
             each for each in config.bitmaps if each in node.bitmaps and not node.bitmaps[each].inconsistent
         )
         addresses = [_address(text) for text in values.get("addresses", ())]
-        await self._exports.create(
-            name, node.name, replace(config, bitmaps=told), addresses, validate_only=False, durable=False
-        )
+        node_name, kept = "" if attachment else node.name, replace(config, bitmaps=told)
+        await self._exports.create(name, node_name, kept, addresses, attachment, validate_only=False, durable=False)
 
     def shown(self, definition: str) -> str:
         return f"json:{definition}"

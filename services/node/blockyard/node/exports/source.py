@@ -41,6 +41,26 @@ class StatusExtent(Protocol):
 class ExportSource(Child, Protocol):
     """A node as guests see it."""
 
+    @property
+    def may_hold(self) -> bool:
+        """Its requests may wait for an operator, without end."""
+        ...
+
+    @property
+    def present(self) -> bool:
+        """There is a medium; without one `size` is 0 and every request fails."""
+        ...
+
+    @property
+    def stopped(self) -> bool:
+        """Requests wait until an operator lets them go on."""
+        ...
+
+    @property
+    def block_sizes(self) -> tuple[int, int] | None:
+        """Logical and physical block size that guests are told; None leaves it to `limits`."""
+        ...
+
     async def block_status(self, offset: int, length: int, max_extents: int) -> Sequence[StatusExtent]:
         """At least one extent and at most `max_extents` from the start of a non-empty range inside the node."""
         ...

@@ -13,7 +13,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Mapping
 from itertools import count
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from blockyard.base.errors import BlockError, NodeInUse, NodeNotFound
 from blockyard.node.core.accounting import Account
@@ -38,12 +38,15 @@ from blockyard.node.interface.flags import Preallocation
 from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.permissions import Permissions
 
+if TYPE_CHECKING:
+    from blockyard.node.graph.attached import Attachment
+
 _FRAMES_PER_LAYER: Final = 8
 """A read that must load metadata goes down a chain by awaiting: this many frames of Python a layer."""
 _FRAMES_MAX: Final = 12_000
 """Each takes about 500 bytes of the 8 MiB of C stack."""
 
-_GUESTS: Final = frozenset({"export", "session", "call"})
+_GUESTS: Final = frozenset({"export", "session", "call", "attachment"})
 """Kinds of users that stand for a guest: they enter above a job's filters, whenever they come."""
 
 _LOOKING: Final = frozenset({"session", "call", "drain"})
@@ -74,14 +77,16 @@ class Graph:
         self.kept.catalogue.add(BitmapKind(self))
         self.claimed: set[str] = set()
         """Names of nodes that are being opened or closed."""
-        self.hub: Hub[Node | NodeReport] = Hub(first_revision=environment.clock.wall_ns() // 1_000_000)
         self.executors = Executors(self, environment.pool)
+        self.hub: Hub[Node | NodeReport | Attachment] = Hub(first_revision=environment.clock.wall_ns() // 1_000_000)
         self._numbers = count(1)
         self._limits: dict[str, Limits | None] = {}
         """Of nodes whose limits change just now, what they were before."""
         self._news: dict[str, Node] | None = None
         """Changes that are not told yet, while a transaction applies its own."""
         self.on_closed: list[Callable[[Node], None]] = []
+        self.on_changed: list[Callable[[Node], None]] = []
+        """Told of every change of a node that watchers are told of."""
 
     # --- looking ---------------------------------------------------------------------------------------
 
@@ -306,6 +311,8 @@ class Graph:
         self.kept.touch(node)
         node.revision = self.hub.revision + 1
         self.hub.publish(kind, node.name, node)  # type: ignore[arg-type]
+        for listener in self.on_changed:
+            listener(node)
 
 
 def _make_room_for_frames(depth: int) -> None:

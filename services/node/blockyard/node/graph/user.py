@@ -4,7 +4,7 @@ It is a root edge that checks what a stranger may ask: ranges inside the node, w
 that comes from a client or guest enters the graph through one of these.
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from blockyard.base.errors import BlockError, NodeReadOnly, RangeOutside, ResourceNotFound
 from blockyard.base.ranges import ByteRange
@@ -35,6 +35,9 @@ class User(Edge):
     """A root edge. `kind` and `name` tell people who it is: export/disk0, job/m1, session/7."""
 
     __slots__ = ("held_since_ns", "kind", "writable")
+
+    may_hold: ClassVar[bool] = False
+    """Its requests may wait for an operator, without end."""
 
     def __init__(
         self, kind: str, name: str, node: "Node", writable: bool, permissions: Permissions | None = None
@@ -72,6 +75,24 @@ class User(Edge):
     @property
     def read_only(self) -> bool:
         return not self.writable or self.node.read_only
+
+    @property
+    def present(self) -> bool:
+        """There is a medium."""
+        return True
+
+    @property
+    def stopped(self) -> bool:
+        """Requests wait until an operator lets them go on."""
+        return False
+
+    @property
+    def block_sizes(self) -> tuple[int, int] | None:
+        """Logical and physical block size that guests are told; None leaves it to the node's limits."""
+        return None
+
+    def check_blocks(self, offset: int, length: int) -> None:
+        """Raises RangeMisaligned if the user asks for whole blocks, and these are none."""
 
     def check(self, offset: int, length: int) -> None:
         """Raises RangeOutside unless the range lies inside the node."""

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from blockyard.base.errors import NotImplementedYet, ServiceDisabled
 from blockyard.node.copying.sessions import CopySessions
 from blockyard.node.exports.exports import Exports
+from blockyard.node.graph.attachments import Attachments
 from blockyard.node.graph.graph import Graph
 from blockyard.node.graph.leases import DrainLeases
 from blockyard.node.rpc.memory import RequestMemory
@@ -19,6 +20,7 @@ class Backstage:
     """What stands behind the services."""
 
     graph: Graph
+    attachments: Attachments
     leases: DrainLeases
     instance_id: str
     """Identity of the process."""
@@ -36,6 +38,7 @@ class Calls:
     def __init__(self, backstage: Backstage) -> None:
         self._backstage = backstage
         self._graph = backstage.graph
+        self._attachments = backstage.attachments
         self._memory = backstage.memory
 
 

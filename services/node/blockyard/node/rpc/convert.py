@@ -24,6 +24,7 @@ from blockyard.node.interface.driver import CheckReport, FormatDriver, NodeInfo,
 from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.permissions import names
 from blockyard.node.rpc.accounts import account_stats
+from blockyard.node.rpc.attachment_words import attachments_of
 from blockyard.node.rpc.definitions import option_value
 from blockyard.node.rpc.throttle import throttle_state
 from blockyard.node.rpc.words import number_of
@@ -80,6 +81,7 @@ def basic_state(node: Node, info: NodeInfo = _UNKNOWN) -> types_pb2.BlockDriverS
         limits=block_limits(node.driver.limits),
         growable=isinstance(node.driver, ProtocolDriver) and isinstance(node.driver, Resizable),
         zero_beyond_eof=True,
+        attachments=attachments_of(node),
         dirty_bitmaps=[dirty_bitmap(node, item) for item in node.bitmaps.values() if item.name],
         op_blockers=[
             types_pb2.OpBlocker(operation=item.operation, reason=item.reason, owner=item.owner)

@@ -5,16 +5,19 @@ inline first; a task or a thread is only taken when the driver would block.
 """
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from blockyard.base.errors import InvalidArgument
+from blockyard.base.errors import AttachmentReadOnly, InvalidArgument
 from blockyard.base.units import KIB, MIB
+from blockyard.node.graph.attachments import Attachments
 from blockyard.node.graph.chain import descends
 from blockyard.node.graph.graph import Graph
 from blockyard.node.graph.status import Extent
 from blockyard.node.graph.temporary import borrowed, borrowed_to_write
 from blockyard.node.graph.user import User
 from blockyard.node.interface.flags import COMPRESSED, FUA, MAY_UNMAP, NO_FALLBACK
+from blockyard.node.rpc.attachment_words import check_one
 from blockyard.node.rpc.pieces import Piece
 from blockyard.node.rpc.session import SessionLimits, serve_session
 from blockyard.node.rpc.traced import spare_after
@@ -33,14 +36,16 @@ _ZEROES: Final = bytes(MAX_CHUNK)
 class DataServicer(DataServiceServicer):
     """Bytes of the graph's nodes."""
 
-    def __init__(self, graph: Graph, limits: SessionLimits) -> None:
+    def __init__(self, graph: Graph, attachments: Attachments, limits: SessionLimits) -> None:
         self._graph = graph
+        self._attachments = attachments
         self._limits = limits
 
     async def Read(self, request: data.ReadRequest, context: Any) -> AsyncIterator[data.ReadResponse]:  # noqa: N802
         chunk = _within("chunk_bytes", request.chunk_bytes or CHUNK, MIN_CHUNK, MAX_CHUNK)
-        with borrowed(self._graph, request.node_name, "Read", writable=False) as user:
+        async with self._used(request, "Read") as user:
             offset, length = request.offset_bytes, _length(user, request)
+            user.check_blocks(offset, length)
             if request.prefetch:
                 copied = await user.populate(offset, length)
                 yield data.ReadResponse(offset_bytes=offset, zero_length_bytes=copied)
@@ -68,7 +73,7 @@ class DataServicer(DataServiceServicer):
         if first is None:
             raise InvalidArgument("node_name", "a first message that names the node", "an empty stream")
         flags = COMPRESSED if first.compressed else 0
-        async with borrowed_to_write(self._graph, first.node_name, "Write") as user:
+        async with self._used(first, "Write", writable=True) as user:
             written, count = await _write_piece(user, first, flags), 1
             async for request in stream:
                 spare_after(count)
@@ -79,17 +84,19 @@ class DataServicer(DataServiceServicer):
 
     async def WriteZeroes(self, request: data.WriteZeroesRequest, context: Any) -> data.WriteZeroesResponse:  # noqa: N802
         flags = FUA * request.fua | MAY_UNMAP * request.may_unmap | NO_FALLBACK * request.no_fallback
-        async with borrowed_to_write(self._graph, request.node_name, "WriteZeroes") as user:
+        async with self._used(request, "WriteZeroes", writable=True) as user:
+            user.check_blocks(request.offset_bytes, request.length_bytes)
             await user.zero(request.offset_bytes, request.length_bytes, flags)
         return data.WriteZeroesResponse()
 
     async def Discard(self, request: data.DiscardRequest, context: Any) -> data.DiscardResponse:  # noqa: N802
-        async with borrowed_to_write(self._graph, request.node_name, "Discard") as user:
+        async with self._used(request, "Discard", writable=True) as user:
+            user.check_blocks(request.offset_bytes, request.length_bytes)
             await user.discard(request.offset_bytes, request.length_bytes)
         return data.DiscardResponse()
 
     async def Flush(self, request: data.FlushRequest, context: Any) -> data.FlushResponse:  # noqa: N802
-        with borrowed(self._graph, request.node_name, "Flush", writable=False) as user:
+        async with self._used(request, "Flush") as user:
             if request.level == data.FLUSH_LEVEL_OS:
                 await user.flush_to_os()
                 return data.FlushResponse()
@@ -113,7 +120,24 @@ class DataServicer(DataServiceServicer):
                 yield data.BlockStatusResponse(size_bytes=size)
 
     async def IoSession(self, requests: AsyncIterator[data.IoSessionRequest], context: Any) -> None:  # noqa: N802
-        await serve_session(self._graph, requests, context.write, self._limits)
+        await serve_session(self._graph, self._attachments, requests, context.write, self._limits)
+
+    @asynccontextmanager
+    async def _used(self, request: Any, call: str, *, writable: bool = False) -> AsyncIterator[User]:
+        """The edge for one call, of its own or its attachment's."""
+        check_one(request)
+        if not request.attachment and writable:
+            async with borrowed_to_write(self._graph, request.node_name, call) as own:
+                yield own
+            return
+        if not request.attachment:
+            with borrowed(self._graph, request.node_name, call, writable=False) as own:
+                yield own
+            return
+        with self._attachments.used(request.attachment, f"call/{call}") as shared:
+            if writable and not shared.writable:
+                raise AttachmentReadOnly(request.attachment)
+            yield shared
 
 
 def _length(user: User, request: data.ReadRequest | data.BlockStatusRequest) -> int:
@@ -143,6 +167,7 @@ def _piece(offset: int, content: bytes, sparse: bool) -> data.ReadResponse:
 
 async def _write_piece(user: User, piece: Piece, flags: int) -> int:
     content = piece.data
+    user.check_blocks(piece.offset, piece.zero_length if content is None else len(content))
     if content is None:
         await user.zero(piece.offset, piece.zero_length, MAY_UNMAP)
         return piece.zero_length

@@ -57,7 +57,7 @@ def definition_of(message: drivers_pb2.NodeDefinition, field: str = "definition"
         detect_zeroes=DetectZeroes(
             word_of(types_pb2.DetectZeroes, message.detect_zeroes, "detect_zeroes") or DetectZeroes.OFF
         ),
-        labels=_labels(message.labels),
+        labels=checked_labels(message.labels),
         executor=message.executor,
         ephemeral=message.ephemeral,
     )
@@ -75,7 +75,8 @@ def _refuse_unserved(message: drivers_pb2.NodeDefinition) -> None:
         raise NotImplementedYet("ephemeral", "put an overlay above the node yourself")
 
 
-def _labels(labels: Mapping[str, str]) -> dict[str, str]:
+def checked_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Raises InvalidArgument for too many or too long ones."""
     if len(labels) > MAX_LABELS or any(len(f"{name}{value}") > MAX_LABEL_BYTES for name, value in labels.items()):
         raise InvalidArgument("labels", f"at most {MAX_LABELS} of {MAX_LABEL_BYTES} characters", str(len(labels)))
     return dict(labels)

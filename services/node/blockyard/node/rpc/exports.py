@@ -51,11 +51,13 @@ class ExportServicer(ExportServiceServicer):
     def _message(self, export: GuestExport) -> export_pb2.Export:
         config, info = export.config, self._exports.info(export)
         uris = self._exports.uris(export)
+        attachment = export.attachment
         return export_pb2.Export(
             export_id=export.export_id,
             node_name=export.user.node_name,
             writable=config.writable,
-            writethrough=config.writethrough,
+            writethrough=config.writethrough or (attachment is not None and not attachment.definition.write_cache),
+            attachment=attachment.name if attachment else "",
             nbd=export_pb2.NbdExport(
                 name=config.name,
                 description=config.description,
@@ -78,16 +80,17 @@ class ExportServicer(ExportServiceServicer):
         )
 
 
-def wanted_export(wanted: export_pb2.Export) -> tuple[str, str, ExportConfig, list[Address]]:
+def wanted_export(wanted: export_pb2.Export) -> tuple[str, str, ExportConfig, list[Address], str]:
     """What `Exports.create` takes. Raises InvalidArgument."""
     if wanted.WhichOneof("type") != "nbd":
         raise InvalidArgument("export.type", "nbd", "nothing")
-    if not wanted.node_name:
-        raise InvalidArgument("export.node_name", "the name of an open node", "nothing")
+    if bool(wanted.node_name) is bool(wanted.attachment):
+        found = "both" if wanted.node_name else "neither"
+        raise InvalidArgument("export.node_name", "one of node_name and attachment", found)
     if len(wanted.nbd.addresses) > MAX_ADDRESSES:
         raise InvalidArgument("addresses", f"at most {MAX_ADDRESSES}", str(len(wanted.nbd.addresses)))
     addresses = [nbd_address(text) for text in wanted.nbd.addresses]
-    return wanted.export_id, wanted.node_name, _config(wanted), addresses
+    return wanted.export_id, wanted.node_name, _config(wanted), addresses, wanted.attachment
 
 
 def _config(wanted: export_pb2.Export) -> ExportConfig:

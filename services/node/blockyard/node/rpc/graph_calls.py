@@ -4,11 +4,13 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from blockyard.base.errors import EtagMismatch, NodeInUse
+from blockyard.node.graph.attached import Attachment
 from blockyard.node.graph.chain import descends
 from blockyard.node.graph.events import Change
 from blockyard.node.graph.graph import NodeReport
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.user import User
+from blockyard.node.rpc.attachment_words import attachment_message
 from blockyard.node.rpc.calls import Calls
 from blockyard.node.rpc.convert import basic_state, child, etag, full_state, holder, timestamp, tracked_requests
 from blockyard.node.rpc.definitions import definition_of
@@ -91,11 +93,12 @@ class GraphCalls(Calls):
     async def WatchNodes(  # noqa: N802
         self, request: node_pb2.WatchNodesRequest, context: Any
     ) -> AsyncIterator[node_pb2.WatchNodesResponse]:
-        graph, wanted = self._graph, frozenset(request.node_names)
-        changes = graph.hub.watch(request.start_revision, lambda: list(graph.nodes.items()))
+        graph, attachments = self._graph, self._attachments
+        changes = graph.hub.watch(request.start_revision, lambda: [*graph.nodes.items(), *attachments.present()])
+        choice = _Choice(frozenset(request.node_names), request.start_revision > 0)
         try:
             async for change in changes:
-                if not wanted or not change.name or change.name in wanted:
+                if choice.takes(change):
                     yield _watched(change)
         finally:
             await changes.aclose()  # type: ignore[attr-defined]
@@ -110,7 +113,31 @@ def _edges(node: Node) -> list[node_pb2.GetGraphResponse.Edge]:
     ]
 
 
-def _watched(change: Change[Node | NodeReport]) -> node_pb2.WatchNodesResponse:
+class _Choice:
+    """What a watch wants of all changes: nodes by name, and attachments while they use one of them, and once more
+    when they do so no longer. One that resumes does not know what its client saw, and rather tells once more."""
+
+    def __init__(self, wanted: frozenset[str], resumed: bool) -> None:
+        self._wanted = wanted
+        self._elsewhere: set[str] = set()
+        """Attachments that the client knows not to use its nodes; before a resumed watch told of one, it may."""
+        self._known: set[str] = set()
+        self._resumed = resumed
+
+    def takes(self, change: Change[Node | NodeReport | Attachment]) -> bool:
+        if not self._wanted or not change.name or change.name in self._wanted:
+            return True
+        what = change.resource
+        if not isinstance(what, Attachment):
+            return False
+        here = what.node_name in self._wanted
+        told = change.name in self._known or (self._resumed and change.name not in self._elsewhere)
+        (self._known.add if here else self._known.discard)(change.name)
+        (self._elsewhere.discard if here else self._elsewhere.add)(change.name)
+        return here or told
+
+
+def _watched(change: Change[Node | NodeReport | Attachment]) -> node_pb2.WatchNodesResponse:
     response = node_pb2.WatchNodesResponse(revision=change.revision)
     what = change.resource
     if isinstance(what, NodeReport):
@@ -124,6 +151,8 @@ def _watched(change: Change[Node | NodeReport]) -> node_pb2.WatchNodesResponse:
         )
         return response
     response.change = _CHANGES[change.kind]
-    if what is not None:
+    if isinstance(what, Attachment):
+        response.attachment.CopyFrom(attachment_message(what))
+    elif what is not None:
         response.node.CopyFrom(basic_state(what))
     return response

@@ -29,6 +29,7 @@ class Piece(NamedTuple):
     node_name: str = ""
     fua: bool = False
     compressed: bool = False
+    attachment: str = ""
 
 
 def piece_of(wire: bytes) -> Piece:
@@ -49,6 +50,7 @@ def piece_of(wire: bytes) -> Piece:
         message.node_name,
         message.fua,
         message.compressed,
+        message.attachment,
     )
 
 

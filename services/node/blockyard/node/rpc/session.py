@@ -15,7 +15,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final
@@ -33,15 +33,18 @@ from blockyard.base.errors import (
     NodeReadOnly,
 )
 from blockyard.base.units import MIB
+from blockyard.node.graph.attachments import Attachments
 from blockyard.node.graph.chain import above_filters
 from blockyard.node.graph.graph import Graph
 from blockyard.node.graph.modes import ready_to_write, settle
 from blockyard.node.graph.user import User
 from blockyard.node.interface.flags import COMPRESSED, FUA, MAY_UNMAP, NO_FALLBACK
+from blockyard.node.rpc.attachment_words import check_one
 from blockyard.node.rpc.traced import spare_after
 from blockyard.rpc.interceptors import ClientGone
 from blockyard.v1.data_pb2 import (
     IoRequest,
+    IoSessionOpen,
     IoSessionOpened,
     IoSessionRequest,
     IoSessionResponse,
@@ -73,7 +76,11 @@ class SessionLimits:
 
 
 async def serve_session(
-    graph: Graph, requests: AsyncIterator[IoSessionRequest], write: Write, limits: SessionLimits
+    graph: Graph,
+    attachments: Attachments,
+    requests: AsyncIterator[IoSessionRequest],
+    write: Write,
+    limits: SessionLimits,
 ) -> None:
     """A session's life: the opening message, batches until the client ends it, and what is left of them."""
     stream = aiter(requests)
@@ -81,19 +88,33 @@ async def serve_session(
     if first is None or first.WhichOneof("message") != "open":
         raise InvalidArgument("open", "a first message that opens the session", "something else")
     wish = first.open
+    async with _user(graph, attachments, wish) as user:
+        session = Session(
+            user, write, limits, min(max(0, wish.max_in_flight) or limits.default_in_flight, limits.max_in_flight)
+        )
+        try:
+            await session.run(stream)
+        finally:
+            await session.settle()
+
+
+@asynccontextmanager
+async def _user(graph: Graph, attachments: Attachments, wish: IoSessionOpen) -> AsyncIterator[User]:
+    """An edge of the session's own, or its attachment's."""
     name = wish.client_name[:MAX_CLIENT_NAME] or str(next(_numbers))
+    check_one(wish)
+    if wish.attachment:
+        with attachments.used(wish.attachment, f"session/{name}") as shared:
+            yield shared
+        return
     node = graph.get(wish.node_name)
     if node.active and node.waits_for_writer:
         with suppress(FileReadOnly, FileBusy, NodeReadOnly):  # then it is a session that reads
             await ready_to_write(graph, above_filters(node))
     user = graph.use(wish.node_name, "session", name, writable=not node.read_only)
-    session = Session(
-        user, write, limits, min(max(0, wish.max_in_flight) or limits.default_in_flight, limits.max_in_flight)
-    )
     try:
-        await session.run(stream)
+        yield user
     finally:
-        await session.settle()
         node = user.node
         graph.release(user)
         await settle(graph, node)
@@ -104,6 +125,7 @@ class Session:
 
     def __init__(self, user: User, write: Write, limits: SessionLimits, in_flight: int) -> None:
         self._user = user
+        self._held_to_blocks = user.block_sizes is not None
         self._write = write
         self._credits = self._granted = in_flight
         self._bytes = self._granted_bytes = limits.max_bytes_in_flight
@@ -163,6 +185,8 @@ class Session:
         if self._bytes < 0:
             raise LimitReached("bytes in flight in this session", self._granted_bytes)
         try:
+            if self._held_to_blocks:
+                self._user.check_blocks(request.offset_bytes, len(content) or request.length_bytes)
             if operation == READ and 0 < length <= MAX_REQUEST and not request.copy_on_read:
                 if length > len(self._scratch):
                     self._scratch = memoryview(bytearray(length))

@@ -8,7 +8,16 @@ import errno as errno_module
 from collections.abc import Awaitable, Callable
 from typing import ClassVar, Final, NamedTuple
 
-from blockyard.base.errors import BlockError, IoError, NodeReadOnly, NoSpace, OperationUnsupported, ShuttingDown
+from blockyard.base.errors import (
+    AttachmentReadOnly,
+    BlockError,
+    IoError,
+    NodeReadOnly,
+    NoSpace,
+    OperationUnsupported,
+    RangeMisaligned,
+    ShuttingDown,
+)
 from blockyard.node.exports.nbd.buffers import Piece
 from blockyard.node.exports.nbd.limits import INLINE_BYTES, STATUS_EXTENTS
 from blockyard.node.exports.nbd.negotiation import Session
@@ -44,6 +53,8 @@ RULES: Final[dict[int, _Rule]] = {
 _ERRORS: Final[tuple[tuple[type[BlockError], int], ...]] = (
     (NoSpace, nbd.ENOSPC),
     (NodeReadOnly, nbd.EPERM),
+    (AttachmentReadOnly, nbd.EPERM),
+    (RangeMisaligned, nbd.EINVAL),
     (OperationUnsupported, nbd.EINVAL),
     (ShuttingDown, nbd.ESHUTDOWN),
 )
@@ -81,7 +92,12 @@ class Commands:
         if rule.changes and self._export.read_only:
             return self.failure(request, nbd.EPERM, "the export is read-only")
         if rule.past_end and request.offset + request.length > self._source.size:
+            if not self._source.present:
+                return self.failure(request, nbd.EIO, "there is no medium")
             return self.failure(request, rule.past_end, f"the export ends at {self._source.size}")
+        if rule.past_end and (request.offset | request.length) & self.session.block_mask:
+            wanted = self.session.block_mask + 1
+            return self.failure(request, nbd.EINVAL, f"requests are multiples of the block size, {wanted} bytes")
         if rule.bounded and request.length > nbd.MAX_PAYLOAD:
             return self.failure(request, nbd.EINVAL, f"requests are at most {nbd.MAX_PAYLOAD} bytes long")
         if request.kind == nbd.CMD_BLOCK_STATUS and not self.session.contexts:

@@ -65,8 +65,13 @@ class Export:
         return flags | nbd.FLAG_SEND_TRIM | nbd.FLAG_SEND_WRITE_ZEROES | nbd.FLAG_SEND_FAST_ZERO
 
     def block_size(self) -> nbd.BlockSize:
-        """The request path takes any alignment, so the minimum is 1; the preferred size spares it bounces."""
+        """The request path takes any alignment, so the minimum is 1; the preferred size spares it bounces.
+
+        A source with block sizes of its own has them obeyed, as a disk would.
+        """
         limits = self.source.limits
+        if (sizes := self.source.block_sizes) is not None:
+            return nbd.BlockSize(sizes[0], max(4096, sizes[1]), nbd.MAX_PAYLOAD)
         preferred = max(4096, limits.request_alignment)
         if preferred < limits.opt_transfer <= nbd.MAX_PAYLOAD and is_power_of_two(limits.opt_transfer):
             preferred = limits.opt_transfer

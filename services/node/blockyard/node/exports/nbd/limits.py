@@ -47,6 +47,8 @@ class NbdLimits:
     """Per client, of requests that could not be served inline. Then its socket is not read."""
     client_bytes: int = 64 * MIB
     """Per client, payloads and replies that wait. Then its socket is not read."""
+    stopped_bytes: int = 4 * MIB
+    """Per client of a stopped attachment: then its socket is not read until the attachment goes on."""
     total_bytes: int = 256 * MIB
     """The same for all clients together."""
     stall_seconds: float = 30.0

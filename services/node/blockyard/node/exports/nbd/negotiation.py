@@ -51,6 +51,8 @@ class Session:
     structured: bool
     contexts: tuple[tuple[int, str], ...]
     """Selected metadata contexts: id and name."""
+    block_mask: int = 0
+    """The minimum block size that the client was told, less one: it is held to that (nbd/server.c, check_align)."""
 
 
 class _Refused(Exception):
@@ -166,7 +168,8 @@ class Negotiation:
             self._reply(option, nbd.REP_INFO, detail)
         self._reply(option, nbd.REP_ACK)
         if option == nbd.OPT_GO:
-            self._choose(export)
+            asked = nbd.INFO_BLOCK_SIZE in query.wanted
+            self._choose(export, export.block_size().minimum - 1 if asked else 0)
 
     def _structured_reply(self, option: int, data: memoryview) -> None:
         _need_empty(data)
@@ -212,10 +215,10 @@ class Negotiation:
             raise _Refused(nbd.REP_ERR_UNKNOWN, f"no export named {_quoted(name)}")
         return export
 
-    def _choose(self, export: Export) -> None:
+    def _choose(self, export: Export, block_mask: int = 0) -> None:
         for_export, contexts = self._contexts
         selected = contexts if for_export == export.config.name else ()
-        self.session = Session(export, self._structured, selected)
+        self.session = Session(export, self._structured, selected, block_mask)
         self.state = State.CHOSEN
 
 

@@ -16,6 +16,7 @@ What must not be here: sockets and their readiness (`connection`), what a reques
 import asyncio
 from collections.abc import Callable
 from enum import Enum, auto
+from functools import partial
 from typing import Final
 
 from blockyard.base.errors import ProtocolViolation
@@ -79,6 +80,7 @@ class Transmission:
         self._commands = commands
         self._source = commands.session.export.source
         self._read_only = commands.session.export.read_only
+        self._block_mask = commands.session.block_mask
         self._inbox = inbox
         self._outbox = outbox
         self._budget = budget
@@ -146,6 +148,7 @@ class Transmission:
         inbox, arena, room = self._inbox, self._arena, self._room
         data, position, end = inbox.data, inbox.start, inbox.end
         read_now, size, unpack = self._source.read_now, self._source.size, nbd.REQUEST.unpack_from
+        mask = self._block_mask
         structured = self._commands.session.structured
         head = nbd.DATA_CHUNK.size if structured else nbd.SIMPLE_REPLY.size
         filled, left, read = self._filled, self._left, 0
@@ -157,7 +160,12 @@ class Transmission:
                 break
             start = filled + head
             stop = start + length
-            if not 0 < length <= INLINE_BYTES or offset + length > size or flags & ~_READ_FLAGS:
+            if (
+                not 0 < length <= INLINE_BYTES
+                or offset + length > size
+                or flags & ~_READ_FLAGS
+                or (mask and (offset | length) & mask)
+            ):
                 deferred = Request(flags, kind, cookie, offset, length)
                 break
             if stop > ARENA_BYTES and filled:
@@ -187,7 +195,7 @@ class Transmission:
         inbox, arena = self._inbox, self._arena
         data, view, position, end = inbox.data, inbox.view, inbox.start, inbox.end
         write_now, size, unpack = self._source.write_now, self._source.size, nbd.REQUEST.unpack_from
-        always = self._commands.write_flags
+        always, mask = self._commands.write_flags, self._block_mask
         filled, left, written = self._filled, self._left, 0
         deferred: Request | None = None
         while left and end - position >= _HEADER:
@@ -202,6 +210,7 @@ class Transmission:
                 or offset + length > size
                 or self._read_only
                 or flags & ~nbd.CMD_FLAG_FUA
+                or (mask and (offset | length) & mask)
             ):
                 deferred = Request(flags, kind, cookie, offset, length)
                 break
@@ -285,6 +294,9 @@ class Transmission:
             return False
         if self._held and self._held + cost > limits.client_bytes:
             return False
+        # What waits for an operator must not take the memory of everyone else; the rest waits in its socket.
+        if self.in_flight and self._source.stopped and self._held + cost > limits.stopped_bytes:
+            return False
         if not self._budget.take(cost, self._answered):
             return False
         self._held += cost
@@ -294,11 +306,20 @@ class Transmission:
     def _start(self, request: Request, data: Piece) -> None:
         task = self._loop.create_task(self._run(request, data))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._ended, request))
+
+    def _ended(self, request: Request, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            self._settle(request)
 
     async def _run(self, request: Request, data: Piece) -> None:
         for piece in await self._commands.perform(request, data):
             self._outbox.push(piece)
+        self._settle(request)
+
+    def _settle(self, request: Request) -> None:
+        """The request is over; what it held is free when its reply is sent."""
         self.in_flight -= 1
         self._unsent += self._commands.cost(request)
         if request.kind == nbd.CMD_READ:
@@ -321,7 +342,11 @@ class Transmission:
             self._budget.give(count)
 
     def abandon(self) -> None:
-        """The client is gone: give back what no task holds. Tasks end by themselves."""
+        """The client is gone: give back what no task holds. Tasks end by themselves, but for those that may wait
+        for an operator: nobody is there any more to see them done."""
+        if self._source.may_hold:
+            for task in self._tasks:
+                task.cancel()
         self._budget.forget(self._answered)
         if self._expected is not None:
             self._unsent += self._commands.cost(self._expected)
