@@ -198,9 +198,9 @@ S = SECOND_NS
         ({"bps_read": Rate(10, 20, 0)}, "bps_read.burst_length"),
         ({"bps_read": Rate(10, 0, 2 * S)}, "bps_read.burst_length"),
         ({"bps_read": Rate(10, VALUE_MAX, 2 * S)}, "bps_read.burst_length"),
-        ({"iops_size": 4096}, "iops_size"),
-        ({"iops_size": 4096, "bps_total": Rate(1)}, "iops_size"),
-        ({"iops_size": -1, "iops_total": Rate(1)}, "iops_size"),
+        ({"iops_size": 4096}, "iops_size_bytes"),
+        ({"iops_size": 4096, "bps_total": Rate(1)}, "iops_size_bytes"),
+        ({"iops_size": -1, "iops_total": Rate(1)}, "iops_size_bytes"),
     ],
 )
 def test_limits_that_contradict_each_other_are_refused_by_name(limits, field: str):

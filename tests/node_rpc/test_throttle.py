@@ -1,6 +1,8 @@
 """Throttle groups over the API: made, shared by nodes, changed live, seen while requests wait, removed."""
 
 import asyncio
+import json
+from pathlib import Path
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -21,7 +23,7 @@ from blockyard.client.throttling import NO_LIMIT, limit
 from blockyard.v1 import control_pb2 as control
 from blockyard.v1 import types_pb2 as types
 from tests.support.eventually import eventually
-from tests.support.node_calls import NodeHouse
+from tests.support.node_calls import NodeHouse, node_house
 
 MIB = 1 << 20
 
@@ -118,6 +120,17 @@ async def test_what_waits_is_seen_and_what_waited_is_in_every_account(still: Nod
     assert (group.queued_operations, group.throttled_operations, group.wait_time) == (0, 3, waited)
 
 
+async def test_a_request_in_flight_says_that_it_is_throttled(still: NodeHouse, clock: VirtualClock):
+    await still.client.throttle.create("g", iops_write=10)
+    await limited(still, "g", "t")
+    writes = [asyncio.ensure_future(still.client.data.write("t", 0, b"x")) for _ in range(3)]
+    await wait_for(still, "t", 1)
+    (found,) = await still.client.nodes.in_flight("t")
+    assert found.wait_reason == types.WAIT_REASON_THROTTLED
+    await clock.advance(1)
+    await asyncio.gather(*writes)
+
+
 async def test_new_limits_reach_who_waits(still: NodeHouse, clock: VirtualClock):
     await still.client.throttle.create("g", bps_total=1)
     await limited(still, "g", "t")
@@ -204,7 +217,7 @@ async def test_a_repeated_call_is_harmless(house: NodeHouse):
         ),
         ({"bps_read": limit(1, burst_length=2)}, "bps_read.burst_length"),
         ({"bps_read": limit(1, max=10**15, burst_length=2)}, "bps_read.burst_length"),
-        ({"iops_size_bytes": 4096}, "iops_size"),
+        ({"iops_size_bytes": 4096}, "iops_size_bytes"),
     ],
 )
 async def test_limits_that_cannot_be_are_refused_by_name_and_leave_nothing(house: NodeHouse, fields, name: str):
@@ -234,3 +247,30 @@ async def test_a_path_that_is_no_limit_is_refused(house: NodeHouse, path: str):
     with pytest.raises(InvalidArgument) as refusal:
         await house.throttle.UpdateThrottleGroup(request)
     assert refusal.value.name == "update_mask"
+
+
+# --- a restart ---------------------------------------------------------------------------------------------
+
+
+async def test_groups_come_back_after_a_restart_before_their_nodes(tmp_path: Path):
+    def life():
+        return node_house(tmp_path, state_directory=str(tmp_path / "state"))
+
+    async with life() as house:
+        await house.client.throttle.create("g", iops_total=limit(10, max=20, burst_length=2.5))
+        await house.client.throttle.create("gone")
+        await house.client.throttle.update("g", bps_read=MIB)
+        await house.client.throttle.remove("gone")
+        await limited(house, "g", "t")
+        before = await house.client.throttle.get("g")
+        (entry,) = (each for each in (await house.client.catalogue.list()).entries if each.kind == "throttle-group")
+        told = {"iops-total": 10, "iops-total-max": 20, "iops-total-max-length": 2.5, "bps-read": MIB}
+        assert (entry.name, json.loads(entry.definition.removeprefix("json:"))) == ("g", told)
+    async with life() as house:
+        (after,) = await house.client.throttle.list()
+        assert (after.iops_total, after.bps_read, list(after.node_names)) == (
+            before.iops_total,
+            before.bps_read,
+            ["t"],
+        )
+        assert (await house.client.nodes.get("t")).throttle.group == "g"

@@ -189,7 +189,7 @@ def _services(
         (
             "ThrottleService",
             control_pb2_grpc.add_ThrottleServiceServicer_to_server,
-            ThrottleServicer(graph.environment.throttling, memory),
+            ThrottleServicer(graph.environment.throttling, graph.kept, memory),
         ),
         ("CopyService", copy_pb2_grpc.add_CopyServiceServicer_to_server, CopyServicer(copies)),
         *(

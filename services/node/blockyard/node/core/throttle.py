@@ -68,9 +68,9 @@ class ThrottleLimits:
         for name in RATES:
             _check_rate(name, getattr(self, name))
         if not 0 <= self.iops_size <= VALUE_MAX:
-            raise InvalidArgument("iops_size", f"0 to {VALUE_MAX}", str(self.iops_size))
+            raise InvalidArgument("iops_size_bytes", f"0 to {VALUE_MAX}", str(self.iops_size))
         if self.iops_size and not any(getattr(self, name).avg for name in RATES if name.startswith("iops")):
-            raise InvalidArgument("iops_size", "0 without a limit of iops", str(self.iops_size))
+            raise InvalidArgument("iops_size_bytes", "0 without a limit of iops", str(self.iops_size))
         return self
 
     def _check_exclusive(self, kind: str) -> None:

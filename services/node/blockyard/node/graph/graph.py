@@ -29,6 +29,7 @@ from blockyard.node.graph.executors import Executors
 from blockyard.node.graph.freezing import let_go
 from blockyard.node.graph.keeping import Keeping
 from blockyard.node.graph.kept_kinds import BitmapKind, NodeKind
+from blockyard.node.graph.kept_throttling import ThrottleGroupKind
 from blockyard.node.graph.modes import ready_to_write
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.opening import Opener
@@ -73,6 +74,7 @@ class Graph:
         _make_room_for_frames(environment.max_chain_depth)
         self.nodes: dict[str, Node] = {}
         self.kept = Keeping(catalogue or Catalogue(), self.nodes)
+        self.kept.catalogue.add(ThrottleGroupKind(environment.throttling))
         self.kept.catalogue.add(NodeKind(self))
         self.kept.catalogue.add(BitmapKind(self))
         self.claimed: set[str] = set()

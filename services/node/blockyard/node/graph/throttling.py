@@ -28,6 +28,7 @@ from blockyard.node.core.accounting import READ
 from blockyard.node.core.throttle import READ_SIDE, SECOND_NS, SIDES, WRITE_SIDE, Throttle, ThrottleLimits
 from blockyard.node.interface import tracing
 from blockyard.node.interface.throttling import KIND
+from blockyard.node.interface.waiting import WaitReason, waiting
 
 if TYPE_CHECKING:
     from blockyard.node.graph.node import Node
@@ -121,7 +122,8 @@ class Member:
         queue[waiter] = None
         self.group.entered(self, side)
         try:
-            await waiter.passed
+            with waiting(WaitReason.THROTTLED):
+                await waiter.passed
         except BaseException:
             self._gave_up(waiter, side)
             raise
@@ -298,7 +300,7 @@ class ThrottleGroups:
 
     def definitions(self) -> dict[str, ThrottleLimits]:
         """What `create` takes to make them again, by name."""
-        return {group.name: group.limits for group in self.all()}
+        return {name: group.limits for name, group in self._groups.items()}
 
     def update(self, name: str, limits: ThrottleLimits, etag: str = "") -> ThrottleGroup:
         """Change all limits at once. Raises ResourceNotFound, InvalidArgument, or EtagMismatch."""
@@ -316,6 +318,10 @@ class ThrottleGroups:
         if group.members:
             raise ResourceBusy(KIND, name, ", ".join(f"node/{member.node_name}" for member in group.members))
         del self._groups[name]
+
+    def put_back(self, group: ThrottleGroup) -> None:
+        """Undo a `delete`."""
+        self._groups[group.name] = group
 
     def join(self, group_name: str, node_name: str) -> Member:
         """Raises ResourceNotFound."""

@@ -1,12 +1,14 @@
 """ThrottleService: groups of limits that nodes of driver `throttle` share."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 from typing import Any, Final
 
 from blockyard.base.errors import InvalidArgument, ResourceNotFound
 from blockyard.node.core.throttle import RATES, SECOND_NS, Rate, ThrottleLimits
 from blockyard.node.graph.definition import check_name
+from blockyard.node.graph.keeping import Keeping
+from blockyard.node.graph.kept_throttling import THROTTLE_GROUP
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.throttling import ThrottleGroup, ThrottleGroups
 from blockyard.node.rpc.accounts import duration
@@ -22,8 +24,9 @@ _PATHS: Final = (*RATES, *(f"{name}.{part}" for name in RATES for part in _PARTS
 class ThrottleServicer(ThrottleServiceServicer):
     """Throttle groups."""
 
-    def __init__(self, groups: ThrottleGroups, memory: RequestMemory) -> None:
+    def __init__(self, groups: ThrottleGroups, kept: Keeping, memory: RequestMemory) -> None:
         self._groups = groups
+        self._kept = kept
         self._memory = memory
 
     async def CreateThrottleGroup(  # noqa: N802
@@ -31,7 +34,9 @@ class ThrottleServicer(ThrottleServiceServicer):
     ) -> control_pb2.ThrottleGroup:
         async def work() -> control_pb2.ThrottleGroup:
             check_name(request.group.name, "group.name")
-            return _message(self._groups.create(request.group.name, _limits(request.group)))
+            group = self._groups.create(request.group.name, _limits(request.group))
+            await self._keep(group.name, lambda: self._groups.delete(group.name))
+            return _message(group)
 
         return await self._memory.once(request, work)
 
@@ -51,17 +56,27 @@ class ThrottleServicer(ThrottleServiceServicer):
         wanted = request.group
         present = self._groups.get(wanted.name).limits
         limits = _merged(present, _limits(wanted), request.update_mask.paths)
-        return _message(self._groups.update(wanted.name, limits, wanted.etag))
+        group = self._groups.update(wanted.name, limits, wanted.etag)
+        await self._keep(group.name, lambda: self._groups.update(group.name, present))
+        return _message(group)
 
     async def DeleteThrottleGroup(  # noqa: N802
         self, request: control_pb2.DeleteThrottleGroupRequest, context: Any
     ) -> control_pb2.DeleteThrottleGroupResponse:
         try:
-            self._groups.delete(request.name)
+            group = self._groups.get(request.name)
         except ResourceNotFound:
-            if not request.allow_missing:
-                raise
+            if request.allow_missing:
+                return control_pb2.DeleteThrottleGroupResponse()
+            raise
+        self._groups.delete(group.name)
+        await self._keep(group.name, lambda: self._groups.put_back(group))
         return control_pb2.DeleteThrottleGroupResponse()
+
+    async def _keep(self, name: str, undo: Callable[[], object]) -> None:
+        """Durable, or undone. Raises CatalogueNotWritten."""
+        self._kept.catalogue.touch(THROTTLE_GROUP, name)
+        await self._kept.commit(undo)
 
 
 def throttle_state(node: Node) -> types_pb2.ThrottleState:
