@@ -18,8 +18,10 @@ from blockyard.daemon import app
 from blockyard.daemon.config import COMMON, SERVICES, WIRING, DaemonConfig, own_fields, part
 from blockyard.jobs.config import JobsConfig
 from blockyard.node.config import NodeConfig
+from blockyard.rpc.address import Address
 from blockyard.rpc.channel import Channel, open_channel
 from blockyard.rpc.config import parse
+from blockyard.rpc.health import check
 from blockyard.rpc.telemetry import trace_of
 from blockyard.rpc.trace_context import TraceContext
 from blockyard.v1 import (
@@ -65,6 +67,13 @@ async def test_one_address_answers_for_all_three_services(channel) -> None:
             break
     (source,) = (await stats.ListSources(stats_pb2.ListSourcesRequest())).sources
     assert source.connected and not told.stale
+
+
+async def test_the_public_address_tells_the_health_of_single_nodes(channel, tmp_path: Path) -> None:
+    await node_pb2_grpc.NodeServiceStub(channel).OpenNode(memory_node("disk"))
+    address = Address.parse(f"unix:{tmp_path}/b.sock")
+    assert await asyncio.to_thread(check, address, name="node/disk") == "SERVING"
+    assert "nobody" in await asyncio.to_thread(check, address, name="node/nobody")
 
 
 async def test_errors_of_a_service_come_through_as_they_are(channel) -> None:

@@ -1,7 +1,7 @@
-"""`python -m blockyard.rpc.health [ADDRESS]`: status 0 if the service there says that it serves.
+"""`python -m blockyard.rpc.health [ADDRESS [NAME]]`: status 0 if the service there says that it serves.
 
 For health checks of containers and supervisors, which have no gRPC of their own. Without an address it asks the
-first one of BLOCKYARD_LISTEN, at this host.
+first one of BLOCKYARD_LISTEN, at this host. NAME asks for one service, or for one node as `node/NAME`.
 """
 
 import os
@@ -19,12 +19,12 @@ _EVERYWHERE: Final = ("0.0.0.0", "::")
 _STATUS = health_pb2.HealthCheckResponse.ServingStatus
 
 
-def check(address: Address, timeout_s: float = TIMEOUT_S) -> str:
-    """What the server says of itself as a whole: SERVING, or why not."""
+def check(address: Address, timeout_s: float = TIMEOUT_S, name: str = "") -> str:
+    """What the server says of itself as a whole, or of what is named: SERVING, or why not."""
     with grpc.insecure_channel(address.target) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
-            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s, wait_for_ready=True)
+            answer = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=timeout_s, wait_for_ready=True)
         except grpc.RpcError as problem:
             return str(problem.details())
     return str(_STATUS.Name(answer.status))
@@ -39,7 +39,11 @@ def local(listening: str) -> Address:
 def main(arguments: list[str]) -> int:
     named = arguments[:1] or os.environ.get("BLOCKYARD_LISTEN", "").split()[:1]
     try:
-        found = check(local(named[0])) if named else "no address: name one, or set BLOCKYARD_LISTEN"
+        found = (
+            check(local(named[0]), name="".join(arguments[1:2]))
+            if named
+            else "no address: name one, or set BLOCKYARD_LISTEN"
+        )
     except InvalidArgument as problem:
         found = str(problem)
     print(found, file=sys.stderr)  # noqa: T201

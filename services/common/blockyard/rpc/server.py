@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from blockyard.base.errors import InvalidArgument, PeerUnavailable
 from blockyard.rpc import reflection
 from blockyard.rpc.address import Address
 from blockyard.rpc.admission import Admission, Limits
 from blockyard.rpc.auth import AllowAll, Authorizer
+from blockyard.rpc.health_service import Conditions, HealthService
 from blockyard.rpc.interceptors import Stack
 from blockyard.rpc.stopping import until_stopped
 from blockyard.rpc.telemetry import Telemetry
@@ -69,8 +70,8 @@ class Running:
     services: list[Service]
     """As given, with their telemetry filled in, so that another server can offer them too."""
     admission: Admission
-    health: Any = field(repr=False)
-    """The library's health servicer: `set(name, status)` marks a single service."""
+    health: HealthService = field(repr=False)
+    """`set(name, status)` marks a single service."""
 
 
 @asynccontextmanager
@@ -83,9 +84,11 @@ async def serving(
     authorizer: Authorizer | None = None,
     grace_seconds: float = GRACE_SECONDS,
     with_channelz: bool = False,
+    conditions: Conditions | None = None,
 ) -> AsyncIterator[Running]:
     """Serve until the block is left: then NOT_SERVING, watches end, calls get `grace_seconds`, the rest is cut off.
 
+    `conditions` tell the health of things that are no services.
     Raises InvalidArgument without an address, PeerUnavailable if one cannot be bound.
     """
     shared = telemetry or Telemetry("blockyard")
@@ -96,7 +99,7 @@ async def serving(
     server = grpc.aio.server(interceptors=[stack], options=OPTIONS)
     for service in offered:
         service.add(service.servicer, server)
-    checker = await _add_standard_services(server, [service.name for service in offered], with_channelz)
+    checker = await _add_standard_services(server, [service.name for service in offered], with_channelz, conditions)
     with _bound(server, list(addresses)) as bound:
         await server.start()
         running = Running(bound, offered, admission, checker)
@@ -105,6 +108,7 @@ async def serving(
             yield running
         finally:
             await _stop(server, running, grace_seconds)
+            checker.close()
 
 
 async def _stop(server: grpc.aio.Server, running: Running, grace_seconds: float) -> None:
@@ -117,8 +121,10 @@ async def _stop(server: grpc.aio.Server, running: Running, grace_seconds: float)
     await stopping
 
 
-async def _add_standard_services(server: grpc.aio.Server, names: list[str], with_channelz: bool) -> Any:
-    checker = health.aio.HealthServicer()
+async def _add_standard_services(
+    server: grpc.aio.Server, names: list[str], with_channelz: bool, conditions: Conditions | None
+) -> HealthService:
+    checker = HealthService(conditions)
     health_pb2_grpc.add_HealthServicer_to_server(checker, server)
     for name in names:
         await checker.set(name, health_pb2.HealthCheckResponse.SERVING)

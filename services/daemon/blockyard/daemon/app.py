@@ -74,6 +74,7 @@ async def serving(config: ServiceConfig) -> AsyncIterator[Running]:
                 limits=config.limits,
                 grace_seconds=config.grace_seconds,
                 with_channelz=config.channelz,
+                conditions=node_running.conditions,
             )
         )
         yield Running(offered, public.addresses, node_running)

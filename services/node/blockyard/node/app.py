@@ -27,6 +27,7 @@ from blockyard.node.graph.environment import Environment
 from blockyard.node.graph.graph import Graph
 from blockyard.node.graph.leases import DrainLeases
 from blockyard.node.graph.restoring import restore_all
+from blockyard.node.graph.stalls import StallWatch
 from blockyard.node.interface import tracing
 from blockyard.node.interface.keeper import Keeper
 from blockyard.node.keeping import SqliteKeeper, state_directory
@@ -46,6 +47,7 @@ from blockyard.node.rpc.throttle import ThrottleServicer
 from blockyard.node.storage import RootedStorage
 from blockyard.rpc import server
 from blockyard.rpc.address import Address
+from blockyard.rpc.health_service import Conditions
 from blockyard.rpc.server import Service
 from blockyard.rpc.telemetry import Telemetry
 from blockyard.v1 import (
@@ -77,6 +79,8 @@ class Running:
     exports: Exports
     copies: CopySessions
     attachments: Attachments
+    conditions: Conditions
+    """The health of single nodes, so that another server can tell it too."""
 
 
 @asynccontextmanager
@@ -100,6 +104,8 @@ async def serving(
         stack.callback(leases.close)
         debugging = Debugging(graph)
         services = _services(config, telemetry, graph, attachments, exports, copies, leases, debugging)
+        watching, conditions = _stalls(graph, config.stall_seconds)
+        stack.push_async_callback(_end, asyncio.create_task(watching.run()))
         beating = asyncio.create_task(_beat(graph, config.heartbeat_seconds))
         stack.push_async_callback(_end, beating)
         running = await stack.enter_async_context(
@@ -110,11 +116,12 @@ async def serving(
                 limits=config.limits,
                 grace_seconds=config.grace_seconds,
                 with_channelz=config.channelz,
+                conditions=conditions,
             )
         )
         # Before anything else ends: who stands at a breakpoint would hold up every step of it.
         stack.callback(debugging.end)
-        yield Running(running.services, running.addresses, graph, exports, copies, attachments)
+        yield Running(running.services, running.addresses, graph, exports, copies, attachments, conditions)
 
 
 async def _graph(stack: AsyncExitStack, config: NodeConfig, clock: Clock) -> Graph:
@@ -222,6 +229,24 @@ def _limits(config: NodeConfig) -> dict[str, int]:
         "nbd_connections": config.nbd_connections,
         "nbd_total_bytes": config.nbd_total_bytes,
     }
+
+
+def _stalls(graph: Graph, seconds: float) -> tuple[StallWatch, Conditions]:
+    """The watchdog, and what it says of nodes as health by the name `node/NAME`."""
+
+    def is_well(name: str) -> bool | None:
+        kind, _, node_name = name.partition("/")
+        node = graph.nodes.get(node_name) if kind == "node" else None
+        return None if node is None else not watch.is_stalled(node)
+
+    def told(node_name: str) -> None:
+        if (node := graph.nodes.get(node_name)) is not None and watch.is_stalled(node):
+            _log.warning("the oldest request of a node is older than stall_seconds", extra={"node": node_name})
+        conditions.changed(f"node/{node_name}")
+
+    watch, conditions = StallWatch(graph, seconds, told), Conditions(is_well)
+    graph.on_changed.append(lambda node: conditions.changed(f"node/{node.name}"))
+    return watch, conditions
 
 
 async def _beat(graph: Graph, seconds: float) -> None:

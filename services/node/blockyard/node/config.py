@@ -42,6 +42,9 @@ class NodeConfig(ServiceConfig):
     """NBD clients at once, of all exports together."""
     nbd_total_bytes: int = 256 * MIB
     """Payloads and replies in bytes that all NBD clients together may have waiting."""
+    stall_seconds: float = 30.0
+    """A node whose oldest request is older than this is stalled: an event tells, and health of `node/NAME` is
+    NOT_SERVING until it is over. 0 switches it off."""
     heartbeat_seconds: float = 15.0
     """How often a silent watch is told that it is up to date."""
     debug: bool = False

@@ -28,6 +28,8 @@ TRUNCATE: Final = 6
 BLOCK_STATUS: Final = 7
 COPY: Final = 8
 TYPES: Final = range(READ, COPY + 1)
+WORDS: Final = ("", "read", "write", "write-zeroes", "discard", "flush", "truncate", "block-status", "copy")
+"""By type; for events."""
 
 MAX_INTERVALS: Final = 8
 """Per account: each costs every request about 0.3 us."""
