@@ -150,18 +150,19 @@ class Attachments:
 
     async def delete(self, name: str, etag: str = "") -> None:
         """Let its medium go. Raises ResourceNotFound, EtagMismatch, or ResourceBusy that names who uses it."""
-        attachment = self.get(name)
-        _check_etag(attachment, etag)
-        if attachment.users:
-            raise ResourceBusy("attachment", name, ", ".join(sorted(attachment.users)))
-        del self._attachments[name]
-        self._leaving.add(name)
-        try:
-            await self._keep(attachment, lambda: self._attachments.update({name: attachment}))
-        finally:
-            self._leaving.discard(name)
-        await self._let_go(attachment)
-        self._publish("removed", attachment)
+        async with self.get(name).moving:
+            attachment = self.get(name)
+            _check_etag(attachment, etag)
+            if attachment.users:
+                raise ResourceBusy("attachment", name, ", ".join(sorted(attachment.users)))
+            del self._attachments[name]
+            self._leaving.add(name)
+            try:
+                await self._keep(attachment, lambda: self._attachments.update({name: attachment}))
+            finally:
+                self._leaving.discard(name)
+            await self._let_go(attachment)
+            self._publish("removed", attachment)
 
     async def _let_go(self, attachment: Attachment) -> None:
         node = attachment.user.node
