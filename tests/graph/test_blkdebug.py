@@ -37,9 +37,9 @@ QCOW2 = (
     "flush_to_os", "flush_to_disk", "pwritev", "pwritev_done",
     "l1_shrink_write_table", "l1_shrink_free_l2_clusters",
 )  # fmt: skip
-"""What qcow2 and the request path emit in a guest's life; opening and emptying an image, and misaligned writes,
-have tests of their own. Not emitted, as in QEMU 7.2: reftable_grow, reftable_update, refblock_update; and as long
-as there is no such thing here: cluster_alloc_space, vmstate_load, vmstate_save, cor_write."""
+"""What qcow2 and the request path emit in a guest's life. Opening and emptying an image, misaligned writes and
+copies on read have tests of their own. Not emitted, as in QEMU 7.2: reftable_grow, reftable_update and
+refblock_update; nor what there is not here: cluster_alloc_space, vmstate_load, vmstate_save."""
 
 pytestmark = [pytest.mark.peer("qemu-img"), pytest.mark.peer("qemu-io")]
 
@@ -95,6 +95,16 @@ async def test_a_misaligned_write_is_read_around_in_qemus_steps(ground: GraphGro
     await user.zero(8192, 4096)
     assert heard == ["pwritev_zero", "pwritev_done"]
     assert await content(user, 0, 8192) == bytes(100) + b"x" * 5000 + bytes(3092)
+
+
+async def test_a_copy_on_read_says_that_it_writes(ground: GraphGround):
+    make_image(ground.root)
+    top, bug = await opened(ground)
+    heard = listen(bug, ("cor_write", "write_aio"))
+    filter_ = await ground.graph.open(NodeDefinition("copy-on-read", "cor", children={"file": "top"}))
+    assert await content(ground.use(filter_), 512 * KIB, 512) == b"\xbb" * 512
+    assert heard == ["cor_write", "write_aio"]
+    assert top.driver.lookup(512 * KIB, 512).kind == 0  # type: ignore[attr-defined]
 
 
 async def test_a_raw_image_tells_of_its_reads_and_writes(ground: GraphGround):

@@ -15,8 +15,10 @@ from blockyard.base.errors import (
     ResourceNotFound,
     RevisionTooOld,
 )
+from blockyard.client.definitions import blkdebug, memory
 from blockyard.v1 import job_pb2 as job
 from blockyard.v1 import types_pb2 as types
+from blockyard.v1.drivers_pb2 import BlkdebugInjectError
 from tests.support import peers
 from tests.support.real_services import CLUSTER, House, house, jobs_service, node_service
 
@@ -304,3 +306,17 @@ async def test_a_new_incarnation_takes_over_a_job_that_is_created_again(tmp_path
 
 async def test_the_state_machine_can_be_asked_for(yard):
     assert len(await yard.jobs.state_machine()) == 10
+
+
+async def test_a_real_full_disk_pauses_a_mirror_until_there_is_room(yard: House):
+    content = random.Random(5).randbytes(SIZE)
+    await yard.memory("a", content)
+    full = BlkdebugInjectError(event="none", iotype="write", errno=28, once=True)
+    await yard.node.nodes.open(blkdebug(memory(SIZE), inject_error=[full], node_name="t"))
+    await yard.jobs.mirror("a", "t", job_id="m", on_target_error="enospc")
+    paused = await until(yard, "m", job.JOB_STATE_PAUSED)
+    assert paused.io_status == types.IO_STATUS_NOSPACE
+    await yard.jobs.resume("m")
+    await until(yard, "m", READY)
+    await yard.jobs.complete("m", "pivot")
+    assert await yard.content("t") == content

@@ -14,6 +14,7 @@ from blockyard.base.errors import (
     NodeNotFound,
     NoSpace,
     OperationUnsupported,
+    PermissionConflict,
     ResourceExists,
     ResourceNotFound,
     ServiceDisabled,
@@ -235,3 +236,36 @@ async def test_a_rule_that_cannot_be_is_named_by_its_place(house: NodeHouse):
     with pytest.raises(InvalidArgument) as refusal:
         await house.client.nodes.open(blkdebug(memory(MIB), config="\n[inject-error]\nevent = l2_load\n"))
     assert refusal.value.name == "config, line 3"
+
+
+async def test_a_specification_names_open_nodes_as_children(house: NodeHouse):
+    await house.client.nodes.open(memory(MIB, node_name="below"))
+    first = await house.client.nodes.open(
+        blkdebug("below", config='[set-state]\nevent = "none"\n', node_name="bug")
+    )
+    await house.client.nodes.close("bug")
+    parsed = await house.nodes.ParseFilename(node.ParseFilenameRequest(filename=first.explicit_options))
+    second = await house.client.nodes.open(parsed.definition)
+    assert second.explicit_options == first.explicit_options
+    assert [child.node_name for child in second.children] == ["below"]
+
+
+async def test_a_blkdebug_node_is_back_with_its_rules_after_a_restart(tmp_path: Path):
+    rule = BlkdebugInjectError(event="none", iotype="write", errno=28)
+    options = {"state_directory": str(tmp_path / "state")}
+    async with node_house(tmp_path, **options) as house:
+        await house.client.nodes.open(
+            blkdebug(memory(MIB), inject_error=[rule], max_transfer=4096, node_name="bug")
+        )
+    async with node_house(tmp_path, **options) as house:
+        assert (await house.client.nodes.get("bug")).limits.max_transfer_bytes == 4096
+        with pytest.raises(NoSpace):
+            await house.client.data.write("bug", 0, b"x")
+
+
+async def test_permissions_that_are_taken_or_not_shared_keep_others_away(house: NodeHouse):
+    await house.client.nodes.open(memory(MIB, node_name="below"))
+    await house.client.nodes.open(blkdebug("below", unshare_child_perms=["write"], node_name="bug"))
+    with pytest.raises(PermissionConflict) as refusal:
+        await house.client.nodes.open(blkdebug("below", take_child_perms=["write"], node_name="other"))
+    assert "bug" in str(refusal.value)

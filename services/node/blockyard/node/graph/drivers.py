@@ -28,6 +28,12 @@ def drivers() -> list[DriverFacts]:
     return [_facts(name, found) for name, found in all_drivers()]
 
 
+def takes_child(driver: str, child: str) -> bool:
+    """Whether there is such a driver here, and it has a child of that name."""
+    found = next((class_ for name, class_ in all_drivers() if name == driver), "")
+    return not isinstance(found, str) and any(slot.takes(child) for slot in found.children)
+
+
 def _facts(name: str, found: type[Driver] | str) -> DriverFacts:
     if isinstance(found, str):
         return DriverFacts(name, disabled_reason=found)

@@ -284,6 +284,7 @@ async def populate(
             mapping, position = mapping._replace(length=rest), start
         if mapping.kind is MapKind.BACKING and fetch is not None:
             payload = await fetch(position, mapping.length)
+            await _tell(node, "cor_write")
             await write_mapped(node, request, position, payload, WRITE_UNCHANGED)
             written += payload.length
             position += payload.length
@@ -291,10 +292,17 @@ async def populate(
         if mapping.kind is MapKind.BACKING:
             data = memoryview(bytearray(mapping.length))
             await node.backing.read(position, data)
+            await _tell(node, "cor_write")
             await _store(node, request, position, data)
             written += mapping.length
         position += mapping.length
     return written
+
+
+async def _tell(node: "Node", event: str) -> None:
+    """Let a listener right below a node know what comes next."""
+    if node.primary is not None and node.primary.listens:
+        await node.primary.debug_event(event)
 
 
 async def _store(node: "Node", request: TrackedRequest, offset: int, data: memoryview) -> None:

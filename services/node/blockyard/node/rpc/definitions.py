@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from blockyard.base.errors import InvalidArgument, MissingOption, NotImplementedYet
 from blockyard.node.graph.definition import NodeDefinition
+from blockyard.node.graph.drivers import takes_child
 from blockyard.node.graph.images import ImageOrder
 from blockyard.node.interface.flags import DetectZeroes, DiscardMode
 from blockyard.node.rpc.words import word_of
@@ -225,13 +226,29 @@ def _from_json(values: dict[str, Any], depth: int) -> drivers_pb2.NodeDefinition
         raise InvalidArgument("filename", "options of a node", str(problem)) from problem
     result.generic.driver = driver
     for name, value in values.items():
-        if isinstance(value, dict):
-            result.generic.children[name].definition.CopyFrom(_from_json(dict(value), depth + 1))
-        elif value is None:
-            result.generic.children[name].none = True
-        else:
+        if (children := _children(driver, name, value)) is None:
             result.generic.options[name].CopyFrom(option_value(value))
+            continue
+        for child, below in children.items():
+            if isinstance(below, dict):
+                result.generic.children[child].definition.CopyFrom(_from_json(dict(below), depth + 1))
+            elif isinstance(below, str):
+                result.generic.children[child].node_name = below
+            else:
+                result.generic.children[child].none = True
     return result
+
+
+def _children(driver: str, name: str, value: Any) -> dict[str, dict[str, Any] | str | None] | None:
+    """The children that a value stands for, by name: definitions, names of open nodes, or none; a list of them has
+    numbers, as in QEMU. None if it is an option."""
+    if isinstance(value, dict) or value is None or (isinstance(value, str) and takes_child(driver, name)):
+        return {name: value}
+    if not isinstance(value, list) or not takes_child(driver, f"{name}.0"):
+        return None
+    if not all(isinstance(item, dict | str) for item in value):
+        raise InvalidArgument(name, "definitions or names of open nodes", repr(value)[:64])
+    return {f"{name}.{at}": item for at, item in enumerate(value)}
 
 
 def _take_common(result: drivers_pb2.NodeDefinition, values: dict[str, Any]) -> None:
