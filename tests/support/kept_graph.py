@@ -1,7 +1,7 @@
 """What must be the same after a restart, read over the API; and a keeper in memory whose commits can fail."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from blockyard.base.errors import CatalogueNotWritten
@@ -37,12 +37,16 @@ class MemoryKeeper:
         self.before: Callable[[int], None] = lambda number: None
         """Called with the number of a commit before it happens; raises to make it fail."""
         self.after: Callable[[int], None] = lambda number: None
+        self.slowly: Callable[[], Awaitable[None]] | None = None
+        """What goes on before and after a commit, as a disk takes its time."""
 
     async def entries(self) -> list[Entry]:
         return sorted(self.rows.values(), key=lambda entry: entry.position)
 
     async def keep(self, changes: Sequence[Put | Drop]) -> None:
         self.commits += 1
+        if self.slowly is not None:
+            await self.slowly()
         self.before(self.commits)
         for change in changes:
             if isinstance(change, Put):
@@ -50,6 +54,8 @@ class MemoryKeeper:
             else:
                 self.rows.pop(change.key, None)
         self.after(self.commits)
+        if self.slowly is not None:
+            await self.slowly()
 
     def fail_from(self, number: int, last: int | None = None) -> None:
         """These commits fail as on a full disk."""

@@ -13,24 +13,27 @@ from blockyard.node.copying.sessions import CopySessions
 from blockyard.node.copying.spec import Order, SessionSpec
 from blockyard.node.core.pool import FairPool
 from blockyard.node.drivers.catalogue import driver_class
+from blockyard.node.graph.catalogue import Catalogue
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.edge import Edge
 from blockyard.node.graph.environment import Environment
 from blockyard.node.graph.graph import Graph
 from blockyard.node.graph.node import Node
+from blockyard.node.graph.restoring import restore_all
 from blockyard.node.graph.user import User
 from blockyard.node.interface.driver import Creatable, DriverContext
 from blockyard.node.interface.flags import Role
+from blockyard.node.interface.keeper import Keeper
 from blockyard.node.storage.rooted import RootedStorage
 
 
 class Yard:
     """A graph, its folder, and shorthands in a test's words."""
 
-    def __init__(self, folder: Path, environment: Environment) -> None:
+    def __init__(self, folder: Path, environment: Environment, keeper: Keeper | None = None) -> None:
         self.folder = folder
         self.environment = environment
-        self.graph = Graph(environment)
+        self.graph = Graph(environment, Catalogue(keeper))
         self.sessions = CopySessions(self.graph)
 
     def file(self, filename: str, **options: Any) -> NodeDefinition:
@@ -104,12 +107,19 @@ def random_bytes(seed: int, length: int) -> bytes:
 
 
 @asynccontextmanager
-async def yard(folder: Path, *, roots: Sequence[Path] = (), **environment: Any) -> AsyncIterator[Yard]:
-    """A graph whose storage root is the folder; everything is closed at the end, and closing must succeed."""
+async def yard(
+    folder: Path, *, roots: Sequence[Path] = (), keeper: Keeper | None = None, **environment: Any
+) -> AsyncIterator[Yard]:
+    """A graph whose storage root is the folder; everything is closed at the end, and closing must succeed.
+
+    With a keeper it begins with what that has.
+    """
     storage, pool = RootedStorage([os.fspath(root) for root in roots or (folder,)]), FairPool()
-    made = Yard(folder, Environment(storage, pool, SystemClock(), **environment))
+    made = Yard(folder, Environment(storage, pool, SystemClock(), **environment), keeper)
     try:
+        await restore_all(made.graph)
         yield made
+        made.graph.kept.catalogue.hold()
         await made.sessions.abandon_all()
         problems = await made.graph.close_all()
         assert problems == []
