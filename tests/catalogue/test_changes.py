@@ -113,7 +113,7 @@ LIVELY = [name for name in CHANGES if name not in ("open", "close", "replace", "
 
 @dataclass
 class Scene:
-    """A chain base <- middle <- top of a client's own, guest above `between`, a filter, above top; and spare nodes."""
+    """base <- middle <- top, guest above `between`, a filter, above top; all of a client's own. And spare nodes."""
 
     ground: Yard
     keeper: MemoryKeeper
@@ -285,3 +285,25 @@ async def test_what_was_changed_is_so_after_a_restart(tmp_path: Path, name: str)
         assert again.graph.kept.catalogue.failed == {}
         assert picture(again) == after
         assert await again.content("guest") == made.view
+
+
+@pytest.mark.parametrize("name", ["open", "close", "overlay", "mirror"])
+async def test_a_change_that_is_cancelled_while_it_is_written_stands(tmp_path: Path, name: str):
+    async with AsyncExitStack() as stack:
+        made = await scene(stack, tmp_path / "images")
+        before = picture(made.ground)
+        changing = asyncio.create_task(CHANGES[name](made.ground))
+        written = asyncio.Event()
+
+        async def cancel() -> None:
+            if not written.is_set():
+                written.set()
+                changing.cancel()
+                await asyncio.sleep(0)
+
+        made.keeper.slowly = cancel
+        await asyncio.wait([changing])
+        assert written.is_set() and changing.cancelled()
+        assert picture(made.ground) != before
+        assert made.ground.graph.kept.catalogue.differences() == []
+        assert await made.ground.content("guest") == made.view

@@ -229,6 +229,52 @@ async def test_an_export_comes_back_without_the_bitmap_that_lost_its_bits(tmp_pa
         assert agreed(house.graph)
 
 
+# --- executors and thresholds ----------------------------------------------------------------------------
+
+
+async def test_executors_come_back_and_nodes_run_there(tmp_path: Path):
+    async with living(tmp_path, executors=("fixed:3",)) as house:
+        house.raw_file("a.raw", MIB)
+        await house.client.executors.create("slow", threads=2)
+        await house.client.executors.create("gone")
+        await house.client.executors.delete("gone")
+        await house.client.nodes.open(raw(file("a.raw"), node_name="a", executor="slow"))
+        await house.client.nodes.open(memory(MIB, node_name="b"))
+        await house.client.nodes.set_executor("b", "fixed")
+        before = await picture(house.client)
+        assert agreed(house.graph)
+    async with living(tmp_path, executors=("fixed:3",)) as house:
+        assert differences(before, await picture(house.client)) == []
+        assert [(each.name, each.threads) for each in await house.client.executors.list()] == [
+            ("fixed", 3),
+            ("main", 16),
+            ("slow", 2),
+        ]
+        assert agreed(house.graph)
+
+
+async def test_a_node_whose_executor_is_configured_no_more_waits_for_it(tmp_path: Path):
+    async with living(tmp_path, executors=("fixed",)) as house:
+        await house.client.nodes.open(memory(MIB, node_name="a", executor="fixed"))
+    async with living(tmp_path) as house:
+        assert await failures(house) == {"a": "RESOURCE_NOT_FOUND"}
+        await house.client.executors.create("fixed")
+        await house.client.catalogue.restore("node", "a")
+        assert await failures(house) == {}
+
+
+async def test_a_write_threshold_is_armed_again_until_it_is_passed(tmp_path: Path):
+    async with living(tmp_path) as house:
+        await house.client.nodes.open(memory(MIB, node_name="a"))
+        await house.client.nodes.set_write_threshold("a", 4096)
+    async with living(tmp_path) as house:
+        assert (await house.client.nodes.get("a")).write_threshold_bytes == 4096
+        await house.client.data.write("a", 4096, b"x")
+        await house.client.nodes.open(memory(MIB, node_name="b"))
+    async with living(tmp_path) as house:
+        assert (await house.client.nodes.get("a")).write_threshold_bytes == 0
+
+
 # --- exports ---------------------------------------------------------------------------------------------
 
 

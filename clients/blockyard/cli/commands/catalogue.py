@@ -11,7 +11,7 @@ from blockyard.cli.running import CommandFailed, connected
 
 app = sub_app("catalogue")
 
-Kind = Literal["node", "export", "bitmap", "throttle-group", "attachment", "executor"]
+Kind = Literal["node", "export", "bitmap", "throttle-group", "write-threshold", "attachment", "executor"]
 
 
 @app.command(name="list")

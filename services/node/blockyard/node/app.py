@@ -25,6 +25,7 @@ from blockyard.node.graph.catalogue import Catalogue
 from blockyard.node.graph.debugging import Debugging
 from blockyard.node.graph.environment import Environment
 from blockyard.node.graph.graph import Graph
+from blockyard.node.graph.kept_kinds import ExecutorKind
 from blockyard.node.graph.leases import DrainLeases
 from blockyard.node.graph.restoring import restore_all
 from blockyard.node.graph.stalls import StallWatch
@@ -135,6 +136,7 @@ async def _graph(stack: AsyncExitStack, config: NodeConfig, clock: Clock) -> Gra
     stack.push_async_callback(graph.executors.close)
     for text in config.executors:
         graph.executors.create(*executor_named(text))
+    graph.kept.catalogue.add(ExecutorKind(graph.executors))
     stack.push_async_callback(_close, graph)
     return graph
 
@@ -190,7 +192,7 @@ def _services(
         (
             "ExecutorService",
             control_pb2_grpc.add_ExecutorServiceServicer_to_server,
-            ExecutorServicer(graph.executors),
+            ExecutorServicer(graph.executors, graph.kept),
         ),
         ("DebugService", debug_pb2_grpc.add_DebugServiceServicer_to_server, _debug(config, debugging)),
         (

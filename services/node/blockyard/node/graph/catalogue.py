@@ -17,14 +17,17 @@ Invariants
 
 import asyncio
 from collections.abc import Coroutine, Iterable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from blockyard.base.errors import BlockError, ResourceBusy, ResourceNotFound
 from blockyard.node.interface.keeper import Drop, Entry, Keeper, Key, Put
 
+ORDER: Final = ("executor", "throttle-group", "node", "write-threshold", "bitmap", "attachment", "export")
+"""The kinds there are, in the order in which they are restored."""
+
 
 class Kind(Protocol):
-    """One sort of entries. Kinds are restored in the order in which they are added."""
+    """One sort of entries."""
 
     @property
     def name(self) -> str:
@@ -84,6 +87,7 @@ class Catalogue:
 
     def add(self, kind: Kind) -> None:
         """Keep this sort of things as well."""
+        assert kind.name in ORDER, kind.name
         self.kinds[kind.name] = kind
 
     # --- keeping -----------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
 from blockyard.base.errors import (
+    BlockError,
     InvalidArgument,
     LimitReached,
     NodeInUse,
@@ -164,6 +165,20 @@ class Executors:
                         await self._move(nodes, name)
             finally:
                 self._moving -= names
+
+    async def move_for_good(self, node: "Node", name: str) -> None:
+        """As `move`, and it is so after a restart. Raises CatalogueNotWritten; then it is where it was."""
+        before = [(each, each.executor) for each in subtree(node)]
+        await self.move(node, name)
+        kept = self._graph.kept
+        try:
+            kept.touch(*(each for each, _ in before))
+            await kept.catalogue.commit()
+        except BlockError:
+            for each, former in before:  # parents come first, and what is below them may have been elsewhere
+                await self.move(each, former)
+            await kept.overwrite()
+            raise
 
     async def _move(self, nodes: "list[Node]", name: str) -> None:
         detached = [_Detached(node, node.driver) for node in nodes]

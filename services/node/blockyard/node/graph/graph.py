@@ -28,7 +28,7 @@ from blockyard.node.graph.events import Hub
 from blockyard.node.graph.executors import Executors
 from blockyard.node.graph.freezing import let_go
 from blockyard.node.graph.keeping import Keeping
-from blockyard.node.graph.kept_kinds import BitmapKind, NodeKind
+from blockyard.node.graph.kept_kinds import BitmapKind, NodeKind, ThresholdKind
 from blockyard.node.graph.kept_throttling import ThrottleGroupKind
 from blockyard.node.graph.modes import ready_to_write
 from blockyard.node.graph.node import Node
@@ -76,6 +76,7 @@ class Graph:
         self.kept = Keeping(catalogue or Catalogue(), self.nodes)
         self.kept.catalogue.add(ThrottleGroupKind(environment.throttling))
         self.kept.catalogue.add(NodeKind(self))
+        self.kept.catalogue.add(ThresholdKind(self))
         self.kept.catalogue.add(BitmapKind(self))
         self.claimed: set[str] = set()
         """Names of nodes that are being opened or closed."""

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from blockyard.base.errors import BlockError, EntryNotRestored
 from blockyard.node.graph.catalogue import Catalogue
-from blockyard.node.graph.kept_kinds import BITMAP, NODE
+from blockyard.node.graph.kept_kinds import BITMAP, NODE, THRESHOLD
+from blockyard.node.graph.present import root_of
 from blockyard.node.graph.user import User
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ class Keeping:
         """The node as far as the catalogue is concerned."""
         return self._nodes.get(name) or self._arriving.get(name)
 
+    def lasting_part(self, name: str) -> "Node | None":
+        """As `lasting`, if the node comes back, alone or as a part of another's definition."""
+        node = self.lasting(name)
+        root = root_of(node) if node is not None else None
+        return node if root is not None and self.lasting(root.name) is root else None
+
     def check_not_reserved(self, name: str) -> None:
         """Raises EntryNotRestored for a name that belongs to a node that did not come back."""
         if (key := self.catalogue.reserved.get(name)) is not None:
@@ -57,6 +64,7 @@ class Keeping:
                 continue
             seen.add(node.uid)
             self.catalogue.touch(NODE, node.name)
+            self.catalogue.touch(THRESHOLD, node.name)
             for bitmap in node.bitmaps:
                 self.catalogue.touch(BITMAP, f"{node.name}/{bitmap}")
             if node in nodes or node.implicit:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from blockyard.base.errors import BlockError, DependencyNotRestored, InternalError
-from blockyard.node.graph.catalogue import Catalogue
+from blockyard.node.graph.catalogue import ORDER, Catalogue
 from blockyard.node.interface.keeper import Entry, Key
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class _Restoration:
     def _waves(self, keys: list[Key]) -> list[list[Key]]:
         """Kinds in their order, and of a kind what is needed before what needs it; a wave's entries need nothing of
         each other."""
-        ranks = {name: rank for rank, name in enumerate(self._catalogue.kinds)}
+        ranks = {name: rank for rank, name in enumerate(ORDER)}
         depths: dict[Key, int] = {}
         waves: dict[tuple[int, int], list[Key]] = {}
         for key in self._ordered(keys):

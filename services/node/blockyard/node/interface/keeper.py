@@ -58,6 +58,6 @@ class Keeper(Protocol):
     async def keep(self, changes: Sequence[Put | Drop]) -> None:
         """Durable when it returns, all together or none. Raises CatalogueNotWritten.
 
-        It runs to its end also when the caller is cancelled.
+        Of a call that is cancelled nobody knows whether it happened, so `graph.catalogue` cancels none.
         """
         ...

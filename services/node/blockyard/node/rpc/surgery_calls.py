@@ -79,7 +79,9 @@ class SurgeryCalls(Calls):
         self, request: node_pb2.SetWriteThresholdRequest, context: Any
     ) -> types_pb2.BlockDriverState:
         node = self._graph.get(request.node_name)
+        before = node.threshold
         set_write_threshold(self._graph, node, request.threshold_bytes)
+        await self._graph.kept.keep(lambda: node.set_threshold(before), node)
         return await full_state(node)
 
     async def MakeEmpty(self, request: node_pb2.MakeEmptyRequest, context: Any) -> node_pb2.MakeEmptyResponse:  # noqa: N802
@@ -101,7 +103,7 @@ class SurgeryCalls(Calls):
         node = self._graph.get(request.node_name)
         if not request.executor:
             raise InvalidArgument("executor", "the name of an executor", "nothing")
-        await self._graph.executors.move(node, request.executor)
+        await self._graph.executors.move_for_good(node, request.executor)
         return await full_state(node)
 
     async def SetNodeActive(  # noqa: N802
