@@ -6,6 +6,8 @@ import shutil
 import sqlite3
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from blockyard.base.errors import (
     CatalogueTooNew,
     DependencyNotRestored,
     EntryNotRestored,
+    FileBusy,
     FileNotFound,
     ResourceBusy,
     ResourceNotFound,
@@ -24,6 +27,7 @@ from blockyard.base.errors import (
 from blockyard.client.definitions import file, memory, qcow2, raw
 from blockyard.node.copying.spec import CopyKind, FinishAction, SessionSpec
 from blockyard.node.graph.graph import Graph
+from blockyard.v1 import node_pb2 as node
 from tests.support.kept_graph import differences, picture
 from tests.support.node_calls import NodeHouse, node_house
 from tests.support.yard import work_off
@@ -50,6 +54,24 @@ async def work(house: NodeHouse, spec: SessionSpec, action: FinishAction) -> Non
     session = await house.running.copies.create(spec, 1)
     await work_off(session)
     await house.running.copies.finish(spec.session_id, 1, action)
+
+
+@contextmanager
+def held_by_qemu(image: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A qemu-io that has the image open; it ends on `quit`."""
+    with subprocess.Popen(
+        ["qemu-io", "-f", "qcow2", str(image)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdin is not None and other.stdout is not None
+        other.stdin.write(b"length\n")
+        other.stdin.flush()
+        other.stdout.readline()
+        yield other
+
+
+async def active(house: NodeHouse, name: str, wanted: bool):
+    """Hand a node over, or take it back."""
+    return await house.nodes.SetNodeActive(node.SetNodeActiveRequest(node_name=name, active=wanted))
 
 
 async def failures(house: NodeHouse) -> dict[str, str]:
@@ -275,6 +297,42 @@ async def test_a_write_threshold_is_armed_again_until_it_is_passed(tmp_path: Pat
         assert (await house.client.nodes.get("a")).write_threshold_bytes == 0
 
 
+@pytest.mark.peer("qemu-img")
+async def test_what_was_handed_over_stays_with_the_other_process_until_it_is_taken_back(tmp_path: Path):
+    image = tmp_path / "images" / "a.qcow2"
+    async with living(tmp_path) as house:
+        await house.client.images.create("a.qcow2", MIB, format="qcow2")
+        await house.client.nodes.open(qcow2(file("a.qcow2"), node_name="a"))
+        await active(house, "a", False)
+        before = await picture(house.client)
+    with held_by_qemu(image) as other:
+        async with living(tmp_path) as house:
+            assert differences(before, await picture(house.client)) == []
+            assert not (await house.client.nodes.get("a")).active
+            with pytest.raises(FileBusy):
+                await active(house, "a", True)
+            other.communicate(b"quit\n")
+            taken = await active(house, "a", True)
+            assert (taken.active, taken.read_only) == (True, False)
+            assert agreed(house.graph)
+    async with living(tmp_path) as house:
+        await house.client.data.write("a", 0, b"x")
+
+
+async def test_a_node_that_waits_for_a_writer_still_does(tmp_path: Path):
+    async with living(tmp_path) as house:
+        house.raw_file("a.raw", MIB)
+        await house.client.nodes.open(raw(file("a.raw"), node_name="a", auto_read_only=True))
+        await house.client.exports.add_nbd("a", "disk", writable=True)
+        before = await picture(house.client)
+        assert before["nodes"]["a"]["read_only"] == "False"
+    async with living(tmp_path) as house:
+        assert differences(before, await picture(house.client)) == []
+        await house.client.exports.remove("disk")
+        assert (await house.client.nodes.get("a")).read_only
+        assert agreed(house.graph)
+
+
 # --- exports ---------------------------------------------------------------------------------------------
 
 
@@ -395,20 +453,12 @@ async def test_an_image_that_another_process_holds_is_listed_as_busy(tmp_path: P
         await house.client.images.create("a.qcow2", MIB, format="qcow2")
         await house.client.nodes.open(qcow2(file("a.qcow2"), node_name="a"))
         await house.client.exports.add_nbd("a", "disk")
-    held = subprocess.Popen(
-        ["qemu-io", "-f", "qcow2", str(tmp_path / "images" / "a.qcow2")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert held.stdin and held.stdout
-    held.stdin.write(b"length\n")
-    held.stdin.flush()
-    held.stdout.readline()
-    async with living(tmp_path) as house:
-        assert await failures(house) == {"a": "FILE_BUSY", "disk": "DEPENDENCY_NOT_RESTORED"}
-        held.communicate(b"quit\n")
-        await house.client.catalogue.restore("node", "a")
-        assert await failures(house) == {}
+    with held_by_qemu(tmp_path / "images" / "a.qcow2") as other:
+        async with living(tmp_path) as house:
+            assert await failures(house) == {"a": "FILE_BUSY", "disk": "DEPENDENCY_NOT_RESTORED"}
+            other.communicate(b"quit\n")
+            await house.client.catalogue.restore("node", "a")
+            assert await failures(house) == {}
 
 
 async def test_an_image_that_was_not_closed_is_repaired_on_the_way_back(tmp_path: Path):

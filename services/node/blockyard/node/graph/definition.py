@@ -39,6 +39,8 @@ class NodeDefinition:
     executor: str = ""
     ephemeral: bool = False
     """Under a temporary overlay."""
+    inactive: bool = False
+    """It was handed over to another process when the catalogue kept it. No client says this."""
     followed: "NodeDefinition | None" = None
     """What the header led to when the catalogue kept it; gives its nodes their names again. No client says this."""
 
@@ -55,8 +57,8 @@ class NodeDefinition:
 
     @property
     def opens_read_only(self) -> bool:
-        """Until a writer comes, if one may come."""
-        return self.read_only or self.auto_read_only
+        """Until a writer comes, if one may come, or until it is taken back."""
+        return self.read_only or self.auto_read_only or self.inactive
 
     def specification(self) -> str:
         """QEMU's `json:` form, which opens the same node again."""

@@ -62,6 +62,7 @@ def driver_context(
         force_share=definition.force_share,
         report=lambda kind, details: graph.report(name, kind, details),
         repermit=lambda: graph.repermit(name),
+        inactive=definition.inactive,
     )
 
 
@@ -182,7 +183,7 @@ class Opener:
                 permissions = class_.opening_permissions(slot.role, writable=not definition.opens_read_only)
                 if permissions.used & CHANGING:
                     await ready_to_write(self._graph, child_node)
-                elif not child_node.active:
+                elif not child_node.active and not definition.inactive:
                     raise NodeInactive(child_node.name)
                 edge = Edge(None, child, slot.role, child_node)
                 edges.append((child, edge))
@@ -235,6 +236,7 @@ class Opener:
             path=str(definition.options.get("filename", "")),
             on_limits=self._graph.limits_change,
             on_blockers=self._graph.changed,
+            resumes_read_only=definition.read_only or definition.auto_read_only,
         )
         for child, edge in edges:
             edge.parent = node

@@ -49,6 +49,7 @@ def _own(node: "Node") -> NodeDefinition:
         read_only=node.rests_read_only,
         no_flush=node.no_flush,
         discard=node.discard,
+        inactive=not node.active,
     )
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from blockyard.base.errors import InvalidArgument, OperationUnsupported
 from blockyard.node.graph import actions, surgery
+from blockyard.node.graph.chain import subtree
 from blockyard.node.graph.emptying import make_empty
 from blockyard.node.graph.leases import DEFAULT_SECONDS
 from blockyard.node.graph.modes import activate, inactivate, ready_to_write
@@ -111,6 +112,8 @@ class SurgeryCalls(Calls):
     ) -> types_pb2.BlockDriverState:
         node = self._graph.get(request.node_name)
         await (activate if request.active else inactivate)(self._graph, node)
+        # Not taken back if it cannot be written: another process may hold the image by now, or count on our lock.
+        await self._graph.kept.keep(lambda: None, *subtree(node))
         return await full_state(node)
 
     AmendImage = later("AmendImage", "options of an image are fixed when it is created")
