@@ -134,10 +134,10 @@ def _read_now_throttled(node: "Node", offset: int, into: memoryview) -> bool:
     member = node.throttle
     if not member.charge_now(READ_SIDE, length, start_ns):  # type: ignore[union-attr]
         return False
-    child = node.children["file"]
-    below = child.node
+    below = node.children["file"].node
     if not below.simple or below.quiesced or below.tracker.serialising or length > below.inline_max:
-        done = child.read_now(offset, into)
+        # It has the size of the filter, and who came in by the filter's edge is not sampled.
+        done = not below.quiesced and below.read_now(below, offset, into)
     elif done := below.driver_read_now(offset, into):
         below.account.ended(READ, length, start_ns, node.now_ns())
     if done:
