@@ -35,6 +35,8 @@ class StrictOptions:
     discard_alignment: int = 1
     max_discard: int = 0
     can_zero: bool = True
+    atomic: int = 1
+    """Bytes that are read or written whole, as a disk's sectors are; aligned."""
     inline: float = 0.5
     """Share of requests that are served without waiting."""
     seed: int = 1
@@ -91,7 +93,7 @@ class StrictDriver(ProtocolDriver):
         self._check(offset, into)
         await self._pause()
         self._meet("read")
-        middle = self.numbers.randrange(len(into) + 1)
+        middle = self._middle(offset, len(into))
         into[:middle] = self.bytes[offset : offset + middle]
         await self._pause()
         into[middle:] = self.bytes[offset + middle : offset + len(into)]
@@ -109,7 +111,7 @@ class StrictDriver(ProtocolDriver):
         view = memoryview(data)
         self._check(offset, view)
         await self._pause()
-        middle = self.numbers.randrange(len(view) + 1)
+        middle = self._middle(offset, len(view))
         self.bytes[offset : offset + middle] = view[:middle]
         await self._pause()
         self._meet("write")
@@ -160,6 +162,11 @@ class StrictDriver(ProtocolDriver):
         assert length > 0
         for each in (unit, self.options.alignment):
             assert offset % each == 0 and (end % each == 0 or end == self.size), (offset, length, each)
+
+    def _middle(self, offset: int, length: int) -> int:
+        """Where a request is split for others to come between."""
+        middle, unit = self.numbers.randrange(length + 1), self.options.atomic
+        return max(0, (offset + middle) // unit * unit - offset)
 
     def _check(self, offset: int, buffer: Buffer) -> None:
         assert not self.is_closed, "a request to a closed driver"
