@@ -193,6 +193,17 @@ async def test_an_empty_drive_is_an_export_of_no_size(attached: NodeHouse):
         await attached.client.data.read("", 0, 512, attachment="cd")
 
 
+async def test_a_guest_of_an_attachment_that_is_well_is_served_inline(attached: NodeHouse):
+    await attached.client.attachments.create("vda", "b", writable=True)
+    peer = await guest(attached, "vda", asking=True)
+    for at_block in range(100):
+        assert (await peer.write(at_block * 4096, bytes([at_block]) * 4096)).error == 0
+        assert (await peer.read(at_block * 4096, 4096)).data == bytes([at_block]) * 4096
+    # Who awaits takes a ticket; here is the first.
+    assert attached.running.attachments.get("vda").user._held.ticket() == 1
+    await peer.close()
+
+
 async def test_bitmaps_are_offered_of_what_stays(attached: NodeHouse):
     await attached.client.bitmaps.add("b", "bits")
     await attached.client.attachments.create("vda", "b", writable=True)
