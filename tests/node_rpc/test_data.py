@@ -311,7 +311,8 @@ async def test_ranges_of_any_alignment_go_through_direct_io(house: NodeHouse):
     except InvalidArgument as refused:
         pytest.skip(str(refused))
     state = await house.client.nodes.get("a")
-    assert state.limits.request_alignment_bytes >= 512 and state.cache.direct
+    below = await house.client.nodes.get(state.children[0].node_name)
+    assert below.limits.request_alignment_bytes >= 512 and state.cache.direct
     await house.client.data.write("a", 1000, b"x" * 5001)
     await house.client.data.write("a", MIB - 3, b"end")
     assert await house.client.data.read("a", 999, 5003) == b"\0" + b"x" * 5001 + b"\0"

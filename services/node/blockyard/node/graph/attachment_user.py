@@ -166,19 +166,19 @@ class AttachmentUser(User):
 
     # --- what may be asked -------------------------------------------------------------------------------
 
-    def check(self, offset: int, length: int) -> None:
+    def check(self, offset: int, length: int, kind: int = 0) -> None:
         if not self._present:
-            raise NoMedium(self.name)
-        super().check(offset, length)
+            raise self._refused(kind, NoMedium(self.name))
+        super().check(offset, length, kind)
 
     def check_blocks(self, offset: int, length: int) -> None:
         if (offset | length) & self.block_mask:
             raise RangeMisaligned(self.name, offset, length, self.block_mask + 1)
 
-    def _check_write(self, offset: int, length: int) -> None:
-        self.check(offset, length)
+    def _check_write(self, offset: int, length: int, kind: int) -> None:
+        self.check(offset, length, kind)
         if not self.writable:
-            raise AttachmentReadOnly(self.name)
+            raise self._refused(kind, AttachmentReadOnly(self.name))
 
     # --- requests ----------------------------------------------------------------------------------------
 

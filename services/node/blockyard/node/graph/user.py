@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from blockyard.base.errors import BlockError, NodeReadOnly, RangeOutside, ResourceNotFound
 from blockyard.base.ranges import ByteRange
+from blockyard.node.core import accounting
 from blockyard.node.core.accounting import FLUSH
 from blockyard.node.graph import requests, status
 from blockyard.node.graph.edge import Edge, span_starter
@@ -94,25 +95,31 @@ class User(Edge):
     def check_blocks(self, offset: int, length: int) -> None:
         """Raises RangeMisaligned if the user asks for whole blocks, and these are none."""
 
-    def check(self, offset: int, length: int) -> None:
-        """Raises RangeOutside unless the range lies inside the node."""
+    def check(self, offset: int, length: int, kind: int = 0) -> None:
+        """Raises RangeOutside unless the range lies inside the node. `kind`: the account's type of request, which
+        then counts as invalid."""
         size = self.node.driver.size
         if offset < 0 or length < 0 or offset + length > size:
-            raise RangeOutside(self.node.name, offset, length, size)
+            raise self._refused(kind, RangeOutside(self.node.name, offset, length, size))
+
+    def _refused(self, kind: int, error: BlockError) -> BlockError:
+        if kind:
+            self.node.account.refuse(kind)
+        return error
 
     def read_now(self, offset: int, into: memoryview) -> bool:
         node = self.node
         if offset < 0 or offset + len(into) > node.driver.size:
-            raise RangeOutside(node.name, offset, len(into), node.driver.size)
+            raise self._refused(accounting.READ, RangeOutside(node.name, offset, len(into), node.driver.size))
         return not node.quiesced and span_starter() is None and node.read_now(node, offset, into)
 
     async def read(self, offset: int, into: memoryview) -> None:
-        self.check(offset, len(into))
+        self.check(offset, len(into), accounting.READ)
         await super().read(offset, into)
 
     async def populate(self, offset: int, length: int, bottom: str = "") -> int:
         """Copy on read for a client. Raises NodeReadOnly or PermissionConflict if the layer may not be written."""
-        self.check(offset, length)
+        self.check(offset, length, accounting.COPY)
         used, shared = self.permissions
         if not used & WRITE_UNCHANGED:
             self.permit(Permissions(used | WRITE_UNCHANGED, shared))
@@ -121,21 +128,21 @@ class User(Edge):
     def write_now(self, offset: int, data: Buffer, flags: int = 0) -> bool:
         node = self.node
         if offset < 0 or offset + len(data) > node.driver.size:
-            raise RangeOutside(node.name, offset, len(data), node.driver.size)
+            raise self._refused(accounting.WRITE, RangeOutside(node.name, offset, len(data), node.driver.size))
         if not self.writable:
-            raise NodeReadOnly(node.name)
+            raise self._refused(accounting.WRITE, NodeReadOnly(node.name))
         return not node.quiesced and span_starter() is None and node.write_now(node, offset, data, flags)
 
     async def write(self, offset: int, data: Buffer, flags: int = 0) -> None:
-        self._check_write(offset, len(data))
+        self._check_write(offset, len(data), accounting.WRITE)
         await super().write(offset, data, flags)
 
     async def zero(self, offset: int, length: int, flags: int = 0) -> None:
-        self._check_write(offset, length)
+        self._check_write(offset, length, accounting.WRITE_ZEROES)
         await super().zero(offset, length, flags)
 
     async def discard(self, offset: int, length: int) -> None:
-        self._check_write(offset, length)
+        self._check_write(offset, length, accounting.DISCARD)
         await super().discard(offset, length)
 
     async def flush(self) -> None:
@@ -153,7 +160,7 @@ class User(Edge):
         self, size: int, preallocation: Preallocation = Preallocation.OFF, exact: bool = True
     ) -> None:
         if not self.writable:
-            raise NodeReadOnly(self.node.name)
+            raise self._refused(accounting.TRUNCATE, NodeReadOnly(self.node.name))
         await super().truncate(size, preallocation, exact)
 
     async def block_status(
@@ -165,7 +172,7 @@ class User(Edge):
         allocation_only: bool = False,
     ) -> list[Extent]:
         """Extents from the start of the range; see `graph.status`."""
-        self.check(offset, length)
+        self.check(offset, length, accounting.BLOCK_STATUS)
         asker.set(self.holder)
         return await status.block_status(self.node, offset, length, base, max_extents, allocation_only)
 
@@ -192,7 +199,7 @@ class User(Edge):
             position = inside.end
         return runs[:max_extents]
 
-    def _check_write(self, offset: int, length: int) -> None:
-        self.check(offset, length)
+    def _check_write(self, offset: int, length: int, kind: int) -> None:
+        self.check(offset, length, kind)
         if not self.writable:
-            raise NodeReadOnly(self.node.name)
+            raise self._refused(kind, NodeReadOnly(self.node.name))

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from blockyard.base.errors import AttachmentReadOnly, InvalidArgument
 from blockyard.base.units import KIB, MIB
+from blockyard.node.core.accounting import BLOCK_STATUS, READ
 from blockyard.node.graph.attachments import Attachments
 from blockyard.node.graph.chain import descends
 from blockyard.node.graph.graph import Graph
@@ -44,7 +45,7 @@ class DataServicer(DataServiceServicer):
     async def Read(self, request: data.ReadRequest, context: Any) -> AsyncIterator[data.ReadResponse]:  # noqa: N802
         chunk = _within("chunk_bytes", request.chunk_bytes or CHUNK, MIN_CHUNK, MAX_CHUNK)
         async with self._used(request, "Read") as user:
-            offset, length = request.offset_bytes, _length(user, request)
+            offset, length = request.offset_bytes, _length(user, request, READ)
             user.check_blocks(offset, length)
             if request.prefetch:
                 copied = await user.populate(offset, length)
@@ -110,7 +111,7 @@ class DataServicer(DataServiceServicer):
             base = self._graph.get(request.base_node_name) if request.base_node_name else None
             if base is not None and not descends(user.node, base):
                 raise InvalidArgument("base_node_name", f"a node below {user.node.name}", repr(base.name))
-            offset, length = request.offset_bytes, _length(user, request)
+            offset, length = request.offset_bytes, _length(user, request, BLOCK_STATUS)
             end, size = offset + length, user.size
             while offset < end:
                 extents = await user.block_status(offset, end - offset, count, base, request.allocation_only)
@@ -140,10 +141,10 @@ class DataServicer(DataServiceServicer):
             yield shared
 
 
-def _length(user: User, request: data.ReadRequest | data.BlockStatusRequest) -> int:
+def _length(user: User, request: data.ReadRequest | data.BlockStatusRequest, kind: int) -> int:
     """The length asked for; 0 is to the end. Raises RangeOutside."""
     length = request.length_bytes or max(0, user.size - request.offset_bytes)
-    user.check(request.offset_bytes, length)
+    user.check(request.offset_bytes, length, kind)
     return length
 
 

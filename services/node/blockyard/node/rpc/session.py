@@ -33,6 +33,7 @@ from blockyard.base.errors import (
     NodeReadOnly,
 )
 from blockyard.base.units import MIB
+from blockyard.node.core.accounting import WRITE as ACCOUNT_WRITE
 from blockyard.node.graph.attachments import Attachments
 from blockyard.node.graph.chain import above_filters
 from blockyard.node.graph.graph import Graph
@@ -40,6 +41,7 @@ from blockyard.node.graph.modes import ready_to_write, settle
 from blockyard.node.graph.user import User
 from blockyard.node.interface.flags import COMPRESSED, FUA, MAY_UNMAP, NO_FALLBACK
 from blockyard.node.rpc.attachment_words import check_one
+from blockyard.node.rpc.merging import adjacent, joined
 from blockyard.node.rpc.traced import spare_after
 from blockyard.rpc.interceptors import ClientGone
 from blockyard.v1.data_pb2 import (
@@ -166,14 +168,42 @@ class Session:
         self._credits -= len(requests)
         if self._credits < 0:
             raise LimitReached("requests in flight in this session", self._granted)
-        for at, request in enumerate(requests, 1):
-            self._begin(request)
+        waiting, at, turn = list(requests), 0, TURN_REQUESTS
+        while at < len(waiting):
+            count = adjacent(waiting, at)
+            if count == 1 or not self._write_merged(waiting[at : at + count]):
+                for request in waiting[at : at + count]:
+                    self._begin(request)
+            at += count
             if len(self._ready) > 1:
                 await self._send()
-            elif not at % TURN_REQUESTS:
+            elif at >= turn:
+                turn = at + TURN_REQUESTS
                 await asyncio.sleep(0)
         if self._ready:
             await self._send()
+
+    def _write_merged(self, requests: list[IoRequest]) -> bool:
+        """Serve adjacent writes as one, inline; False if that is not possible: then take them one by one, for what
+        is wrong with one of them is its own affair."""
+        costs = [len(request.data) for request in requests]
+        user, end = self._user, requests[-1].offset_bytes + costs[-1]
+        # Zeroes among them would not be found any more.
+        if sum(costs) > self._bytes or end > user.size or not user.writable or user.node.zero_flags is not None:
+            return False
+        try:
+            if user.block_sizes is not None:  # each must be whole blocks, not only all together
+                for request, cost in zip(requests, costs, strict=True):
+                    user.check_blocks(request.offset_bytes, cost)
+            if not user.write_now(requests[0].offset_bytes, joined(requests)):
+                return False
+        except BlockError:
+            return False
+        self._bytes -= sum(costs)
+        user.node.account.merge(ACCOUNT_WRITE, len(requests) - 1)
+        for request, cost in zip(requests, costs, strict=True):
+            self._done(request.id, cost)
+        return True
 
     def _begin(self, request: IoRequest) -> None:
         """Serve a request inline, or begin a task for it. Raises LimitReached."""
