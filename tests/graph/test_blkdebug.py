@@ -250,6 +250,27 @@ async def test_a_write_into_the_same_cluster_waits_for_the_one_that_stopped(grou
     assert await content(user, 512 * KIB, 40) == b"a" * 10 + b"b" * 20 + b"\xbb" * 10
 
 
+@pytest.mark.parametrize("event", QCOW2)
+async def test_a_request_that_is_cancelled_where_it_stopped_leaves_a_sound_image(ground: GraphGround, event: str):
+    model = make_image(ground.root)
+    top, bug = await opened(ground, refcount_cache_size=2048)
+    debugger(bug).set_breakpoint("here", event, lambda state, gone: None)
+    guest = Guest(ground.use(top), model)
+    living = asyncio.create_task(guest.live())
+    await eventually(lambda: debugger(bug).breakpoints()[0].suspended)
+    living.cancel()
+    # What must not be broken off goes on first, and its caller is told afterwards.
+    debugger(bug).remove_breakpoint("here")
+    await asyncio.gather(living, return_exceptions=True)
+    assert living.cancelled()
+    await guest.user.flush()
+    guest.check(await content(guest.user))
+    ground.graph.release(guest.user)
+    await ground.graph.close("top")
+    await ground.graph.close("bug")
+    assert corruptions(ground.root / "top.qcow2") == 0
+
+
 @pytest.mark.parametrize("end", ["close", "close_all", "end"])
 async def test_closing_lets_everyone_go(ground: GraphGround, end: str):
     make_image(ground.root)

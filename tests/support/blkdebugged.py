@@ -90,11 +90,10 @@ class Guest:
 
     async def _change(self, offset: int, data: bytes, request: Callable[[], Awaitable[None]]) -> None:
         end = offset + len(data)
+        self.unknown[offset:end] = b"\1" * len(data)  # which stays so if it fails or is cancelled
         if await self.tried(request):
             self.model[offset:end] = data
             self.unknown[offset:end] = bytes(len(data))
-        else:
-            self.unknown[offset:end] = b"\1" * len(data)
 
     async def tried(self, request: Callable[[], Awaitable[Any]]) -> bool:
         """Whether it succeeded."""
