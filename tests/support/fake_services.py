@@ -85,7 +85,7 @@ class FakeGraph:
 
     def add(self, name: str, size: int, driver: str = "memory", **fields: object) -> FakeNode:
         """A node for a test, without a call."""
-        state = types_pb2.BlockDriverState(node_name=name, driver=driver, size_bytes=size, **fields)
+        state = types_pb2.BlockDriverState(node_name=name, driver=driver, size_bytes=size, active=True, **fields)
         self.nodes[name] = FakeNode(state, bytearray(min(size, LARGEST_CONTENT)))
         return self.nodes[name]
 
@@ -156,7 +156,7 @@ class FakeNodeService(node_pb2_grpc.NodeServiceServicer):
         options = getattr(definition, driver)
         size = getattr(options, "size", 0) or 4 << 20
         state = types_pb2.BlockDriverState(
-            node_name=name, driver=driver, size_bytes=size, read_only=definition.read_only
+            node_name=name, driver=driver, size_bytes=size, read_only=definition.read_only, active=True
         )
         state.create_time.FromSeconds(1_700_000_000)
         if driver in ("raw", "qcow2") and options.file.HasField("definition"):

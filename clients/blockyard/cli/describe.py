@@ -71,7 +71,9 @@ def node_facts(node: BlockDriverState) -> Facts:
     yield "node", node.node_name
     yield "driver", node.driver
     yield "size", size_fact(node.size_bytes)
-    yield "mode", "read-only" if node.read_only else "read-write"
+    waits = node.read_only and node.auto_read_only
+    yield "mode", "read-only until a writer comes" if waits else "read-only" if node.read_only else "read-write"
+    yield "handed over", "" if node.active else "yes: `blockyard node activate` takes it back"
     yield "file", node.filename
     yield "cluster size", size_fact(node.cluster_size_bytes) if node.cluster_size_bytes else ""
     yield "disk usage", size_fact(node.allocated_bytes) if node.allocated_bytes > 0 else ""

@@ -47,6 +47,7 @@ class Common(TypedDict, total=False):
     detect_zeroes: str
     labels: Mapping[str, str]
     executor: str
+    ephemeral: bool
 
 
 def reference(child: Child) -> NodeReference:
@@ -60,7 +61,7 @@ def reference(child: Child) -> NodeReference:
 
 def with_common(definition: NodeDefinition, common: Common) -> NodeDefinition:
     """Set the keywords that every driver takes."""
-    for name in ("node_name", "read_only", "auto_read_only", "force_share", "executor"):
+    for name in ("node_name", "read_only", "auto_read_only", "force_share", "executor", "ephemeral"):
         if name in common:
             setattr(definition, name, common[name])
     for name in ("direct", "no_flush"):
@@ -72,9 +73,11 @@ def with_common(definition: NodeDefinition, common: Common) -> NodeDefinition:
     return definition
 
 
-def file(filename: str, *, locking: str = "", **common: Unpack[Common]) -> NodeDefinition:
-    """A file of the node service's host, beneath a storage root."""
-    options = drivers.FileOptions(filename=filename, locking=locking)
+def file(
+    filename: str = "", *, locking: str = "", temporary: bool = False, **common: Unpack[Common]
+) -> NodeDefinition:
+    """A file of the node service's host, beneath a storage root; or one without a name, gone at close."""
+    options = drivers.FileOptions(filename=filename, locking=locking, temporary=temporary)
     return with_common(NodeDefinition(file=options), common)
 
 

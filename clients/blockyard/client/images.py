@@ -10,6 +10,7 @@ from blockyard.client.words import to_number
 from blockyard.v1 import drivers_pb2 as drivers
 from blockyard.v1 import node_pb2 as node
 from blockyard.v1 import types_pb2 as types
+from blockyard.v1.drivers_pb2 import NodeDefinition
 
 
 class Images:
@@ -48,8 +49,17 @@ class Images:
 
     async def probe(self, filename: str) -> Sequence[node.ProbeImageResponse.Guess]:
         """What the first bytes look like, best guess first."""
+        return tuple((await self.probe_all(filename)).guesses)
+
+    async def probe_all(self, filename: str) -> node.ProbeImageResponse:
+        """What the first bytes and the kind of file look like: formats, and the drivers for the file itself."""
         request = node.ProbeImageRequest(filename=filename)
-        return tuple((await self._service.unary("ProbeImage", request, node.ProbeImageResponse)).guesses)
+        return await self._service.unary("ProbeImage", request, node.ProbeImageResponse)
+
+    async def parse(self, filename: str) -> NodeDefinition:
+        """The definition that a file name or json: specification stands for. Nothing is looked at."""
+        request = node.ParseFilenameRequest(filename=filename)
+        return (await self._service.unary("ParseFilename", request, node.ParseFilenameResponse)).definition
 
     async def check(
         self, filename: str, format: str, *, repair: str = "", timeout: float | None = None

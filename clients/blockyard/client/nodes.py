@@ -110,6 +110,21 @@ class Nodes:
         response = await self._service.unary("ReopenNodes", request, node.ReopenNodesResponse)
         return tuple(response.nodes)
 
+    async def activate(self, node_name: str, *, timeout: float | None = None) -> BlockDriverState:
+        """Take a node back that was handed over, and what is below it; everything is read anew."""
+        request = node.SetNodeActiveRequest(node_name=node_name, active=True)
+        return await self._service.unary("SetNodeActive", request, BlockDriverState, timeout)
+
+    async def deactivate(self, node_name: str, *, timeout: float | None = None) -> BlockDriverState:
+        """Hand a node's files over to another process: flushed, without locks, and only read from here."""
+        request = node.SetNodeActiveRequest(node_name=node_name, active=False)
+        return await self._service.unary("SetNodeActive", request, BlockDriverState, timeout)
+
+    async def ioctl(self, node_name: str, number: int, argument: bytes = b"") -> node.SendIoctlResponse:
+        """Send an ioctl(2) to what the node stands on; its result and the argument afterwards."""
+        request = node.SendIoctlRequest(node_name=node_name, request=number, argument=argument)
+        return await self._service.unary("SendIoctl", request, node.SendIoctlResponse)
+
     async def insert_overlay(self, node_name: str, overlay_node_name: str) -> BlockDriverState:
         """Move the users of a node to an overlay above it (an external snapshot)."""
         request = node.InsertOverlayRequest(node_name=node_name, overlay_node_name=overlay_node_name)
@@ -157,13 +172,19 @@ class Nodes:
         request = node.RunTransactionRequest(actions=actions, validate_only=validate_only)
         return await self._service.unary("RunTransaction", request, node.RunTransactionResponse)
 
-    async def list(self, *, explicit_only: bool = False, full: bool = False) -> Sequence[BlockDriverState]:
-        """All nodes by name; every page is fetched."""
+    async def list(
+        self, *, explicit_only: bool = False, full: bool = False, labels: Mapping[str, str] | None = None
+    ) -> Sequence[BlockDriverState]:
+        """All nodes by name, or those with all of the labels; every page is fetched."""
         found: Sequence[BlockDriverState] = ()
         page_token = ""
         while True:
             request = node.ListNodesRequest(
-                page_size=PAGE_SIZE, page_token=page_token, view=_view(full), explicit_only=explicit_only
+                page_size=PAGE_SIZE,
+                page_token=page_token,
+                view=_view(full),
+                explicit_only=explicit_only,
+                labels=labels,
             )
             response = await self._service.unary("ListNodes", request, node.ListNodesResponse)
             found = (*found, *response.nodes)

@@ -130,10 +130,13 @@ async def info(
 
     async with connected(options) as (client, out):
         if probe:
-            guesses = await client.images.probe(filename)
+            found = await client.images.probe_all(filename)
+            guesses = found.guesses
             certain = [guess.driver for guess in guesses if guess.score == 100]
             if len(certain) > 1:
                 remark(options, f"{filename} looks like {' and '.join(certain)} at once: do not trust it")
+            if found.kind not in ("", "file"):
+                remark(options, f"{filename} is a {found.kind}")
             out.many(guesses, GUESSES)
             return
         images = await client.images.info(filename, format=format, backing_chain=chain)
@@ -141,6 +144,25 @@ async def info(
             out.one(images[0], image_facts)
         else:
             out.blocks(images, image_facts)
+
+
+@app.command
+async def parse(filename: str, /, *, options: Globals = DEFAULTS) -> None:
+    """Tell what a file name or json: specification stands for. Nothing is looked at.
+
+    Examples:
+      blockyard image parse 'json:{"driver":"qcow2","file.filename":"disk.qcow2"}'
+
+    Parameters
+    ----------
+    filename
+        The name.
+    """
+    from google.protobuf import json_format
+
+    async with connected(options) as (client, out):
+        found = await client.images.parse(filename)
+        out.done(found, json_format.MessageToJson(found, preserving_proto_field_name=True))
 
 
 @app.command(name="map")

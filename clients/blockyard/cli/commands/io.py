@@ -280,6 +280,33 @@ async def map_(
                 add(extent)
 
 
+@app.command
+async def ioctl(node: str, request: str, /, *, argument: str = "", options: Globals = DEFAULTS) -> None:
+    """Send an ioctl to the device or file that a node stands on; prints the argument afterwards.
+
+    The service must allow it (--allow-ioctl), and knows which requests hold no addresses.
+
+    Examples:
+      blockyard io ioctl disk 0x80081272 --argument 0000000000000000
+
+    Parameters
+    ----------
+    node
+        The node.
+    request
+        The request's number.
+    argument
+        The argument's bytes in hexadecimal, as many as come back.
+    """
+    try:
+        number, content = int(request, 0), bytes.fromhex(argument)
+    except ValueError as error:
+        raise CommandFailed(Exit.USAGE, f"no number, or no hexadecimal bytes: {error}", "See --help.") from error
+    async with connected(options) as (client, out):
+        answer = await client.nodes.ioctl(node, number, content)
+        out.done(answer, f"{answer.result} {answer.argument.hex()}".rstrip())
+
+
 class _Repeated:
     """A stream of one byte, for ever."""
 

@@ -38,6 +38,7 @@ async def open(
     read_only: bool = False,
     auto_read_only: bool = False,
     force_share: bool = False,
+    ephemeral: bool = False,
     backing: str = "",
     direct: bool = False,
     set_: Annotated[tuple[str, ...], Parameter(name="--set", metavar="PATH=VALUE")] = (),
@@ -70,9 +71,11 @@ async def open(
     read_only
         Refuse writes.
     auto_read_only
-        Fall back to read-only if the file cannot be written.
+        Open it for reading, and for writing when a writer comes.
     force_share
         Share the file with writers in other processes; reads may be torn. Needs --read-only.
+    ephemeral
+        Put a temporary overlay above it: writes go there and are gone with the node.
     backing
         Name of the open node to use as backing, or none to ignore what the image names.
     direct
@@ -92,6 +95,7 @@ async def open(
     wanted.read_only |= read_only
     wanted.auto_read_only |= auto_read_only
     wanted.force_share |= force_share
+    wanted.ephemeral |= ephemeral
     wanted.cache.direct |= direct
     _finish(wanted, backing, set_)
     async with connected(options) as (client, out):
@@ -274,6 +278,44 @@ async def set_executor(node: str, executor: str, /, *, options: Globals = DEFAUL
 
     async with connected(options) as (client, out):
         out.one(await client.nodes.set_executor(node, executor), node_facts)
+
+
+@app.command
+async def deactivate(node: str, /, *, options: Globals = DEFAULTS) -> None:
+    """Hand a node's files over to another process, until `node activate`.
+
+    Refused, naming who it is, while someone writes. Nodes below go with it, unless something else stands on them.
+
+    Examples:
+      blockyard node deactivate disk
+
+    Parameters
+    ----------
+    node
+        The node.
+    """
+    from blockyard.cli.describe import node_facts
+
+    async with connected(options) as (client, out):
+        out.one(await client.nodes.deactivate(node), node_facts)
+
+
+@app.command
+async def activate(node: str, /, *, options: Globals = DEFAULTS) -> None:
+    """Take a node back that was handed over. Fails while another process has the file.
+
+    Examples:
+      blockyard node activate disk
+
+    Parameters
+    ----------
+    node
+        The node.
+    """
+    from blockyard.cli.describe import node_facts
+
+    async with connected(options) as (client, out):
+        out.one(await client.nodes.activate(node), node_facts)
 
 
 @app.command

@@ -107,7 +107,7 @@ class ProbeImageRequest(_message.Message):
     def __init__(self, filename: _Optional[str] = ...) -> None: ...
 
 class ProbeImageResponse(_message.Message):
-    __slots__ = ("guesses",)
+    __slots__ = ("guesses", "protocol_guesses", "kind")
     class Guess(_message.Message):
         __slots__ = ("driver", "score")
         DRIVER_FIELD_NUMBER: _ClassVar[int]
@@ -116,8 +116,12 @@ class ProbeImageResponse(_message.Message):
         score: int
         def __init__(self, driver: _Optional[str] = ..., score: _Optional[int] = ...) -> None: ...
     GUESSES_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_GUESSES_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
     guesses: _containers.RepeatedCompositeFieldContainer[ProbeImageResponse.Guess]
-    def __init__(self, guesses: _Optional[_Iterable[_Union[ProbeImageResponse.Guess, _Mapping]]] = ...) -> None: ...
+    protocol_guesses: _containers.RepeatedCompositeFieldContainer[ProbeImageResponse.Guess]
+    kind: str
+    def __init__(self, guesses: _Optional[_Iterable[_Union[ProbeImageResponse.Guess, _Mapping]]] = ..., protocol_guesses: _Optional[_Iterable[_Union[ProbeImageResponse.Guess, _Mapping]]] = ..., kind: _Optional[str] = ...) -> None: ...
 
 class CheckImageRequest(_message.Message):
     __slots__ = ("filename", "format", "repair")
@@ -245,16 +249,25 @@ class GetNodeRequest(_message.Message):
     def __init__(self, node_name: _Optional[str] = ..., view: _Optional[_Union[NodeView, str]] = ...) -> None: ...
 
 class ListNodesRequest(_message.Message):
-    __slots__ = ("page_size", "page_token", "view", "explicit_only")
+    __slots__ = ("page_size", "page_token", "view", "explicit_only", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
     EXPLICIT_ONLY_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     page_size: int
     page_token: str
     view: NodeView
     explicit_only: bool
-    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., view: _Optional[_Union[NodeView, str]] = ..., explicit_only: _Optional[bool] = ...) -> None: ...
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., view: _Optional[_Union[NodeView, str]] = ..., explicit_only: _Optional[bool] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class ListNodesResponse(_message.Message):
     __slots__ = ("nodes", "next_page_token")

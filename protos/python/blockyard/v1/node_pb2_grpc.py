@@ -414,7 +414,9 @@ class NodeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetNodeActive(self, request, context):
-        """Hand a node over to another process, or take it back.
+        """Hand a node over to another process, or take it back (QEMU's blockdev-set-active). A node that was handed over is
+        flushed, holds no locks, and only reads; nodes below go with it unless something active stands on them. Refused
+        while someone writes. Taking back reads everything anew, and fails with FILE_BUSY while another process has the file.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -472,7 +474,8 @@ class NodeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SendIoctl(self, request, context):
-        """Pass an ioctl(2) to the device below. PERMISSION_DENIED unless the service was started with it.
+        """Pass an ioctl(2) to the device below. PERMISSION_DENIED unless the service was started with `allow_ioctl`. Only
+        requests whose argument is known to hold no addresses; SG_IO takes header, command, sense and data as one piece.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -131,7 +131,15 @@ async def _graph(stack: AsyncExitStack, config: NodeConfig, clock: Clock) -> Gra
     )
     pool = FairPool(config.pool_threads, name="node")
     stack.push_async_callback(pool.close)
-    environment = Environment(storage, pool, clock, config.follow_backing, config.max_chain_depth, config.max_nodes)
+    environment = Environment(
+        storage,
+        pool,
+        clock,
+        config.follow_backing,
+        config.max_chain_depth,
+        config.max_nodes,
+        config.allow_ioctl,
+    )
     graph = Graph(environment, Catalogue(await _keeper(stack, config)))
     stack.push_async_callback(graph.executors.close)
     for text in config.executors:

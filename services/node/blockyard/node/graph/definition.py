@@ -38,7 +38,7 @@ class NodeDefinition:
     labels: Mapping[str, str] = field(default_factory=dict)
     executor: str = ""
     ephemeral: bool = False
-    """Under a temporary overlay."""
+    """Under a temporary overlay, which takes the name."""
     inactive: bool = False
     """It was handed over to another process when the catalogue kept it. No client says this."""
     followed: "NodeDefinition | None" = None
@@ -46,10 +46,12 @@ class NodeDefinition:
 
     def check(self) -> None:
         """Raises InvalidArgument for common options that contradict each other."""
-        if self.force_share and not self.read_only:
+        if self.force_share and not (self.read_only or self.ephemeral):
             raise InvalidArgument(
                 "force_share", "read_only as well: only a reader can accept a torn view", "a node for writing"
             )
+        if self.ephemeral and self.read_only:
+            raise InvalidArgument("ephemeral", "a node for writing", "read_only as well")
         if self.detect_zeroes is DetectZeroes.UNMAP and self.discard is not DiscardMode.UNMAP:
             raise InvalidArgument(
                 "detect_zeroes", "off or on, or else discard = unmap", "unmap with discard = ignore"
@@ -73,6 +75,7 @@ class NodeDefinition:
             "read-only": self.read_only,
             "auto-read-only": self.auto_read_only,
             "force-share": self.force_share,
+            "ephemeral": self.ephemeral,
         }
         result.update({name: True for name, value in flags.items() if value})
         cache = {"direct": self.direct, "no-flush": self.no_flush}
@@ -82,6 +85,10 @@ class NodeDefinition:
             result["discard"] = self.discard.value
         if self.detect_zeroes is not DetectZeroes.OFF:
             result["detect-zeroes"] = self.detect_zeroes.value
+        if self.labels:
+            result["labels"] = dict(self.labels)
+        if self.executor:
+            result["executor"] = self.executor
         result.update({name.replace("_", "-"): value for name, value in self.options.items()})
         for name, child in self.children.items():
             result[name] = child.as_dict() if isinstance(child, NodeDefinition) else child

@@ -22,6 +22,8 @@ class Environment:
     """Longest chain that headers may build; a deeper one is an attack or a mistake (QEMU has no bound)."""
     max_nodes: int = 10_000
     """Nodes at once; each costs a few KiB and often a descriptor."""
+    allow_ioctl: bool = False
+    """Clients may send ioctls to what nodes stand on."""
     throttling: ThrottleGroups = field(init=False)
     """Limits that nodes share."""
 

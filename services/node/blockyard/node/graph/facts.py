@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from blockyard.node.interface.driver import NodeInfo
+from blockyard.node.interface.driver import FormatDriver, NodeInfo
 
 if TYPE_CHECKING:
     from blockyard.node.graph.node import Node
@@ -30,4 +30,6 @@ async def node_info(node: "Node") -> NodeInfo:
     if node.is_filter:
         return below
     info.allocated_bytes = below.allocated_bytes
+    if isinstance(node.driver, FormatDriver) and node.driver.transparent:
+        info.variable_length, info.scsi_generic = below.variable_length, below.scsi_generic
     return info

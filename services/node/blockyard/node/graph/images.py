@@ -4,6 +4,8 @@ What must not live here: any driver by name but `file`, which is where images li
 under no name and closed again, its backing file is never followed unless that is what was asked for.
 """
 
+import os
+import stat
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, fields
@@ -21,15 +23,16 @@ from blockyard.base.errors import (
     FormatMismatch,
     InvalidArgument,
     OperationUnsupported,
-    PathDenied,
 )
 from blockyard.base.ranges import align_down, align_up
 from blockyard.node.drivers.catalogue import all_drivers, driver_class
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.edge import Edge
 from blockyard.node.graph.facts import node_info
+from blockyard.node.graph.referring import path_of
 from blockyard.node.graph.status import block_status
 from blockyard.node.graph.temporary import temporary
+from blockyard.node.interface.abilities import ProbesDevices
 from blockyard.node.interface.driver import (
     BackingReference,
     Checkable,
@@ -238,10 +241,7 @@ async def chain_facts(graph: "Graph", filename: str, driver: str = "") -> list[I
             raise BackingFormatUnknown(image, reference.filename)
         if len(found) > environment.max_chain_depth:
             raise ChainTooDeep(image, environment.max_chain_depth)
-        try:
-            path = storage.relative_to_image(path, reference.filename)
-        except PathDenied as refusal:
-            raise BackingMissing(image, reference.filename, refusal.why) from refusal
+        path = path_of(storage, path, image, reference)
         if storage.display(path) in seen:
             raise BackingLoop(image, reference.filename)
         seen.add(storage.display(path))
@@ -252,8 +252,41 @@ async def chain_facts(graph: "Graph", filename: str, driver: str = "") -> list[I
     return found
 
 
-async def probe(graph: "Graph", filename: str) -> list[Guess]:
-    """What the first bytes look like, best guess first."""
+class Probed(NamedTuple):
+    """What a file looks like, best guesses first."""
+
+    formats: list[Guess]
+    protocols: list[Guess]
+    """Drivers that suit the kind of file (find_hdev_driver)."""
+    kind: str
+    """file, block-device or character-device."""
+
+
+async def probe(graph: "Graph", filename: str) -> Probed:
+    """Ask every driver. Nothing that is found is opened; at most `PROBE_BYTES` are read."""
+    mode = await graph.environment.pool.run(_mode, graph, filename)
+    devices = [
+        Guess(name, score)
+        for name, class_ in all_drivers()
+        if isinstance(class_, ProbesDevices) and (score := class_.probe_device(mode))
+    ]
+    kind = "block-device" if stat.S_ISBLK(mode) else "character-device" if stat.S_ISCHR(mode) else "file"
+    return Probed(await _formats(graph, filename), sorted(devices, key=_ranked), kind)
+
+
+def _mode(graph: "Graph", filename: str) -> int:
+    descriptor = graph.environment.storage.open(filename, os.O_RDONLY)
+    try:
+        return os.fstat(descriptor).st_mode
+    finally:
+        os.close(descriptor)
+
+
+def _ranked(guess: Guess) -> tuple[int, str]:
+    return -guess.score, guess.driver
+
+
+async def _formats(graph: "Graph", filename: str) -> list[Guess]:
     definition = NodeDefinition(FILE, options={"filename": filename}, read_only=True, force_share=True)
     async with temporary(graph, definition) as node, _held(node) as edge:
         head = bytearray(min(PROBE_BYTES, edge.size))
@@ -263,11 +296,11 @@ async def probe(graph: "Graph", filename: str) -> list[Guess]:
         for name, class_ in all_drivers()
         if isinstance(class_, Probes) and (score := class_.probe(bytes(head)))
     ]
-    return sorted(guesses, key=lambda guess: (-guess.score, guess.driver))
+    return sorted(guesses, key=_ranked)
 
 
 async def _best_guess(graph: "Graph", filename: str) -> str:
-    guesses = await probe(graph, filename)
+    guesses = await _formats(graph, filename)
     certain = [guess.driver for guess in guesses if guess.score >= CERTAIN]
     if len(certain) > 1:
         shown = graph.environment.storage.display(filename)

@@ -14,6 +14,7 @@ from blockyard.base.errors import (
     BackingFormatUnknown,
     BackingLoop,
     BackingMissing,
+    BackingProtocolDenied,
     BlockError,
     ChainTooDeep,
     GraphCycle,
@@ -22,23 +23,29 @@ from blockyard.base.errors import (
     MissingOption,
     NodeExists,
     NodeInactive,
-    PathDenied,
     UnknownOption,
 )
 from blockyard.node.drivers.catalogue import driver_class
 from blockyard.node.graph.definition import AUTO_PREFIX, NodeDefinition, check_name, driver_options
 from blockyard.node.graph.edge import Edge
+from blockyard.node.graph.ephemeral import make_overlay, overlay_of
 from blockyard.node.graph.executors import MAIN
 from blockyard.node.graph.freezing import hold_chain, let_go
 from blockyard.node.graph.modes import CHANGING, ready_to_write
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.permissions import refresh
+from blockyard.node.graph.referring import path_of
 from blockyard.node.interface.driver import BackingReference, ChildSlot, Driver, DriverContext, FormatDriver
 from blockyard.node.interface.flags import Role
 
 if TYPE_CHECKING:
     from blockyard.node.graph.graph import Graph
 
+_ABOUT_CHAIN: Final = (
+    *(BackingMissing, BackingLoop, ChainTooDeep),
+    *(BackingDenied, BackingProtocolDenied, BackingFormatUnknown),
+)
+"""Errors of a layer further down that speak for themselves."""
 _NESTING_MAX: Final = 64
 """Definitions inside definitions; headers have their own bound (environment.max_chain_depth)."""
 
@@ -138,6 +145,9 @@ class Opener:
             raise ChainTooDeep(definition.node_name or definition.driver, self._environment.max_chain_depth)
         definition.check()
         name = self._name(definition)
+        given = definition
+        if given.ephemeral:
+            definition = overlay_of(given)
         class_ = driver_class(definition.driver)
         options = driver_options(class_, definition.options)
         edges = await self._open_children(name, class_, definition, depth, chain)
@@ -145,11 +155,14 @@ class Opener:
         try:
             children = dict(edges)
             context = driver_context(self._graph, name, definition, children)
+            if given.ephemeral:
+                await make_overlay(class_, context)
             driver = await class_.open(options, context)
         except BaseException:
             _detach([edge for _, edge in edges])
             raise
         node = await self._node(name, definition, driver, context, edges, implicit)
+        node.given = given if given.ephemeral else None
         refresh(node)
         await self._follow_header(node, depth, chain)
         hold_chain(node)
@@ -283,10 +296,7 @@ class Opener:
             raise BackingMissing(
                 node.name, reference.filename, "the image is no file, so the name has no directory"
             )
-        try:
-            return self._environment.storage.relative_to_image(node.path, reference.filename)
-        except PathDenied as refusal:
-            raise BackingMissing(node.filename, reference.filename, refusal.why) from refusal
+        return path_of(self._environment.storage, node.path, node.filename, reference)
 
     async def _open_backing(
         self, node: Node, reference: BackingReference, path: str, depth: int, chain: tuple[str, ...]
@@ -301,7 +311,7 @@ class Opener:
             return await self._open(
                 _inherit(definition, node.definition, Role.BACKING), implicit=True, depth=depth, chain=chain
             )
-        except (BackingMissing, BackingLoop, ChainTooDeep, BackingDenied, BackingFormatUnknown, InvalidArgument):
+        except (*_ABOUT_CHAIN, InvalidArgument):
             raise
         except BlockError as problem:
             raise BackingMissing(node.filename, reference.filename, str(problem)) from problem

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 def kept_definition(node: "Node") -> NodeDefinition:
     """What opens the same node with the same names and edges; see `opening.Opener`, `restoring`."""
+    if node.given is not None:
+        return replace(node.given, node_name=node.name)
     children: dict[str, NodeDefinition | str | None] = dict.fromkeys(_explicitly_none(node))
     followed: NodeDefinition | None = None
     for name, edge in node.children.items():
@@ -36,6 +38,8 @@ def kept_definition(node: "Node") -> NodeDefinition:
 
 def full_definition(node: "Node") -> NodeDefinition:
     """What opens the same images in the same way, whatever nodes are open: the seed's full_open_options."""
+    if node.given is not None:
+        return node.given
     children: dict[str, NodeDefinition | str | None] = dict.fromkeys(_explicitly_none(node))
     for name, edge in node.children.items():
         children[name] = replace(full_definition(beneath_jobs(edge.node)), node_name="")

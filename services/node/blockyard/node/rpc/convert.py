@@ -17,10 +17,11 @@ from blockyard.node.graph.edge import Edge
 from blockyard.node.graph.facts import copy_on_read_users, node_info
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.permissions import blockers
-from blockyard.node.graph.present import full_definition
+from blockyard.node.graph.present import follows_header, full_definition
 from blockyard.node.graph.tracking import TrackedRequest
 from blockyard.node.graph.user import User
 from blockyard.node.interface.driver import CheckReport, FormatDriver, NodeInfo, ProtocolDriver, Resizable
+from blockyard.node.interface.flags import Role
 from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.permissions import names
 from blockyard.node.rpc.accounts import account_stats
@@ -70,7 +71,7 @@ def basic_state(node: Node, info: NodeInfo = _UNKNOWN) -> types_pb2.BlockDriverS
         filename=node.filename,
         exact_filename=_exact_filename(node),
         full_open_options=full_definition(node).specification(),
-        explicit_options=definition.specification(),
+        explicit_options=(node.given or definition).specification(),
         backing_file=backing_file,
         backing_format=backing_format,
         children=[child(edge) for edge in node.children.values()],
@@ -127,8 +128,17 @@ def _backing(node: Node) -> tuple[str, str]:
 
 
 def _exact_filename(node: Node) -> str:
+    """The file's name, if opening it with the node's driver and no option more gives the same node
+    (bdrv_refresh_filename)."""
     options = node.definition.options
-    return str(options["filename"]) if list(options) == ["filename"] and not node.children else ""
+    if not node.children:
+        return str(options["filename"]) if list(options) == ["filename"] else ""
+    below = node.primary
+    if options or below is None or below.role is not Role.FILE or set(node.children) - {below.name, "backing"}:
+        return ""
+    if any(slot.name == "backing" for slot in node.driver.children) and not follows_header(node):
+        return ""
+    return _exact_filename(below.node)
 
 
 def _effective_options(node: Node) -> str:

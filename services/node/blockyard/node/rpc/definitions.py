@@ -5,7 +5,6 @@ children, all others are options under the same name. A field that is left out (
 known) is left to the driver's default. A test holds every driver and its message together.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,7 +12,6 @@ from google.protobuf.message import Message
 
 from blockyard.base.errors import InvalidArgument, MissingOption, NotImplementedYet
 from blockyard.node.graph.definition import NodeDefinition
-from blockyard.node.graph.drivers import takes_child
 from blockyard.node.graph.images import ImageOrder
 from blockyard.node.interface.flags import DetectZeroes, DiscardMode
 from blockyard.node.rpc.words import word_of
@@ -21,8 +19,6 @@ from blockyard.v1 import drivers_pb2, node_pb2, types_pb2
 
 MAX_LABELS: Final = 64
 MAX_LABEL_BYTES: Final = 1024
-MAX_JSON_BYTES: Final = 64 * 1024
-MAX_NESTING: Final = 64
 MAX_VALUE_DEPTH: Final = 32
 """Lists and maps inside each other; protobuf itself reads 100 levels of messages."""
 INSERTED_BY_JOBS: Final = ("copy_before_write", "mirror_top")
@@ -72,8 +68,6 @@ def _refuse_unserved(message: drivers_pb2.NodeDefinition) -> None:
         raise NotImplementedYet(
             "a job's filter as a node of its own", "start a backup or mirror: it inserts its filter"
         )
-    if message.ephemeral:
-        raise NotImplementedYet("ephemeral", "put an overlay above the node yourself")
 
 
 def checked_labels(labels: Mapping[str, str]) -> dict[str, str]:
@@ -184,82 +178,3 @@ def option_value(value: Any, depth: int = 0) -> types_pb2.OptionValue:
             list_value=types_pb2.OptionList(values=[option_value(item, depth + 1) for item in value])
         )
     return types_pb2.OptionValue(string_value=str(value))
-
-
-# --- filenames -------------------------------------------------------------------------------------------
-
-
-def definition_of_filename(filename: str) -> drivers_pb2.NodeDefinition:
-    """A filename, `file:` name or `json:` specification as a definition (bdrv_parse_filename)."""
-    if filename.startswith("json:"):
-        return _from_json(_parsed(filename.removeprefix("json:")), 0)
-    protocol, colon, rest = filename.partition(":")
-    if colon and "/" not in protocol and protocol != "file":
-        raise InvalidArgument("filename", "a file name or a json: specification", repr(filename[:64]))
-    name = rest if colon and protocol == "file" else filename
-    if not name:
-        raise InvalidArgument("filename", "a name", "nothing")
-    return drivers_pb2.NodeDefinition(file=drivers_pb2.FileOptions(filename=name))
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    try:
-        if len(text) > MAX_JSON_BYTES:
-            raise ValueError(f"{len(text)} characters")
-        found = json.loads(text)
-    except (ValueError, RecursionError) as problem:
-        raise InvalidArgument("filename", f"json of at most {MAX_JSON_BYTES} characters", str(problem)) from problem
-    if not isinstance(found, dict):
-        raise InvalidArgument("filename", "a json object", type(found).__name__)
-    return found
-
-
-def _from_json(values: dict[str, Any], depth: int) -> drivers_pb2.NodeDefinition:
-    """Common options in their fields, the rest in the generic arm, which takes every driver's names."""
-    driver = values.pop("driver", "")
-    if not isinstance(driver, str) or not driver or depth > MAX_NESTING:
-        raise InvalidArgument("filename", f"a driver in each of at most {MAX_NESTING} levels", repr(driver)[:64])
-    result = drivers_pb2.NodeDefinition()
-    try:
-        _take_common(result, values)
-    except (TypeError, ValueError) as problem:
-        raise InvalidArgument("filename", "options of a node", str(problem)) from problem
-    result.generic.driver = driver
-    for name, value in values.items():
-        if (children := _children(driver, name, value)) is None:
-            result.generic.options[name].CopyFrom(option_value(value))
-            continue
-        for child, below in children.items():
-            if isinstance(below, dict):
-                result.generic.children[child].definition.CopyFrom(_from_json(dict(below), depth + 1))
-            elif isinstance(below, str):
-                result.generic.children[child].node_name = below
-            else:
-                result.generic.children[child].none = True
-    return result
-
-
-def _children(driver: str, name: str, value: Any) -> dict[str, dict[str, Any] | str | None] | None:
-    """The children that a value stands for, by name: definitions, names of open nodes, or none; a list of them has
-    numbers, as in QEMU. None if it is an option."""
-    if isinstance(value, dict) or value is None or (isinstance(value, str) and takes_child(driver, name)):
-        return {name: value}
-    if not isinstance(value, list) or not takes_child(driver, f"{name}.0"):
-        return None
-    if not all(isinstance(item, dict | str) for item in value):
-        raise InvalidArgument(name, "definitions or names of open nodes", repr(value)[:64])
-    return {f"{name}.{at}": item for at, item in enumerate(value)}
-
-
-def _take_common(result: drivers_pb2.NodeDefinition, values: dict[str, Any]) -> None:
-    for name in ("node-name", "read-only", "auto-read-only", "force-share"):
-        if name in values:
-            setattr(result, name.replace("-", "_"), values.pop(name))
-    cache = values.pop("cache", {})
-    if not isinstance(cache, dict):
-        raise ValueError("cache is no object")
-    result.cache.direct, result.cache.no_flush = cache.pop("direct", False), cache.pop("no-flush", False)
-    for name, enum in (("discard", types_pb2.DiscardMode), ("detect-zeroes", types_pb2.DetectZeroes)):
-        if name in values:
-            prefix = name.replace("-", "_").upper() + ("_MODE_" if name == "discard" else "_")
-            setattr(result, name.replace("-", "_"), enum.Value(prefix + str(values.pop(name)).upper()))

@@ -9,6 +9,7 @@ from blockyard.node.graph.chain import descends
 from blockyard.node.graph.events import Change
 from blockyard.node.graph.graph import NodeReport
 from blockyard.node.graph.node import Node
+from blockyard.node.graph.refreshing import refresh_size
 from blockyard.node.graph.user import User
 from blockyard.node.rpc.attachment_words import attachment_message
 from blockyard.node.rpc.calls import Calls
@@ -42,14 +43,19 @@ class GraphCalls(Calls):
 
     async def GetNode(self, request: node_pb2.GetNodeRequest, context: Any) -> types_pb2.BlockDriverState:  # noqa: N802
         node = self._graph.get(request.node_name)
-        return basic_state(node) if request.view == node_pb2.NODE_VIEW_BASIC else await full_state(node)
+        if request.view == node_pb2.NODE_VIEW_BASIC:
+            return basic_state(node)
+        await refresh_size(self._graph, node)
+        return await full_state(node)
 
     async def ListNodes(self, request: node_pb2.ListNodesRequest, context: Any) -> node_pb2.ListNodesResponse:  # noqa: N802
         size = min(MAX_PAGE, request.page_size if request.page_size > 0 else PAGE)
         names = sorted(
             name
             for name, node in self._graph.nodes.items()
-            if name > request.page_token and not (request.explicit_only and node.implicit)
+            if name > request.page_token
+            and not (request.explicit_only and node.implicit)
+            and request.labels.items() <= node.definition.labels.items()
         )
         nodes = [self._graph.nodes[name] for name in names[:size]]
         if request.view == node_pb2.NODE_VIEW_FULL:

@@ -40,9 +40,9 @@ class ImageCalls(Calls):
     async def ProbeImage(  # noqa: N802
         self, request: node_pb2.ProbeImageRequest, context: Any
     ) -> node_pb2.ProbeImageResponse:
-        guesses = await images.probe(self._graph, request.filename)
+        found = await images.probe(self._graph, request.filename)
         return node_pb2.ProbeImageResponse(
-            guesses=[node_pb2.ProbeImageResponse.Guess(driver=item.driver, score=item.score) for item in guesses]
+            guesses=map(_guess, found.formats), protocol_guesses=map(_guess, found.protocols), kind=found.kind
         )
 
     async def CheckImage(  # noqa: N802
@@ -72,6 +72,10 @@ class ImageCalls(Calls):
         target.size_bytes = request.size_bytes
         required, whole = await images.measure(self._graph, image_order(target), source)
         return node_pb2.MeasureImageResponse(required_bytes=required, fully_allocated_bytes=whole)
+
+
+def _guess(found: images.Guess) -> node_pb2.ProbeImageResponse.Guess:
+    return node_pb2.ProbeImageResponse.Guess(driver=found.driver, score=found.score)
 
 
 def _info(facts: images.ImageFacts) -> node_pb2.ImageInfo:

@@ -9,7 +9,7 @@ from blockyard.node.interface.describe import OptionFacts
 from blockyard.node.rpc.accounts import account_stats
 from blockyard.node.rpc.calls import Calls
 from blockyard.node.rpc.convert import timestamp
-from blockyard.node.rpc.definitions import definition_of_filename
+from blockyard.node.rpc.filenames import definition_of_filename
 from blockyard.v1 import node_pb2
 
 _SECOND_NS: Final = 10**9

@@ -6,6 +6,7 @@ from blockyard.base.errors import InvalidArgument, OperationUnsupported
 from blockyard.node.graph import actions, surgery
 from blockyard.node.graph.chain import subtree
 from blockyard.node.graph.emptying import make_empty
+from blockyard.node.graph.ioctl import send_ioctl
 from blockyard.node.graph.leases import DEFAULT_SECONDS
 from blockyard.node.graph.modes import activate, inactivate, ready_to_write
 from blockyard.node.graph.threshold import set_write_threshold
@@ -116,9 +117,15 @@ class SurgeryCalls(Calls):
         await self._graph.kept.keep(lambda: None, *subtree(node))
         return await full_state(node)
 
+    async def SendIoctl(  # noqa: N802
+        self, request: node_pb2.SendIoctlRequest, context: Any
+    ) -> node_pb2.SendIoctlResponse:
+        node = self._graph.get(request.node_name)
+        result, argument = await send_ioctl(self._graph, node, request.request, request.argument)
+        return node_pb2.SendIoctlResponse(result=result, argument=argument)
+
     AmendImage = later("AmendImage", "options of an image are fixed when it is created")
     RebaseImage = later("RebaseImage", "a stream job, or ChangeBackingFile, covers the common cases")
     ReopenNodes = later("ReopenNodes", "close the node and open it with its new definition")
     AddChild = later("AddChild", "no driver takes a changing number of children")
     RemoveChild = later("RemoveChild", "no driver takes a changing number of children")
-    SendIoctl = later("SendIoctl", "no driver passes ioctls on")

@@ -14,7 +14,6 @@ Rules:
 import errno
 import fcntl
 import os
-import re
 import secrets
 import stat
 from collections.abc import Iterable
@@ -32,6 +31,7 @@ from blockyard.base.errors import (
     NoSpace,
     PathDenied,
 )
+from blockyard.node.core.filenames import protocol_of
 from blockyard.node.storage.beneath import Opener, best_opener
 
 MAX_PATH_BYTES: Final = 4095
@@ -43,8 +43,6 @@ SCSI_GENERIC_MAJOR: Final = 21
 tape."""
 MAX_SHOWN: Final = 256
 """Characters of a refused path that an error carries: it may come out of a hostile image."""
-PROTOCOL_PREFIX: Final = re.compile(r"[A-Za-z0-9+.\-]+:")
-"""What QEMU takes for a protocol in a file name (path_has_protocol in block.c)."""
 
 _WHY_REFUSED: Final = {
     errno.ELOOP: "a component of it is a symbolic link",
@@ -167,7 +165,7 @@ class RootedStorage:
 
     def relative_to_image(self, image: str, reference: str) -> str:
         """See `Storage.relative_to_image`. Formats are not parsed out of names: `nbd:`, `json:` ... are refused."""
-        if PROTOCOL_PREFIX.match(reference.partition("/")[0]):
+        if protocol_of(reference):
             _deny(reference, "it names a protocol, and only files are followed from a header")
         if reference.startswith("/"):
             self._locate(reference)
