@@ -1,10 +1,11 @@
 """ThrottleService: groups of limits that nodes of driver `throttle` share."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import fields, replace
 from typing import Any, Final
 
-from blockyard.base.errors import InvalidArgument, ResourceNotFound
+from blockyard.base.errors import InvalidArgument, ResourceBusy, ResourceNotFound
 from blockyard.node.core.throttle import RATES, SECOND_NS, Rate, ThrottleLimits
 from blockyard.node.graph.definition import check_name
 from blockyard.node.graph.keeping import Keeping
@@ -35,7 +36,7 @@ class ThrottleServicer(ThrottleServiceServicer):
         async def work() -> control_pb2.ThrottleGroup:
             check_name(request.group.name, "group.name")
             group = self._groups.create(request.group.name, _limits(request.group))
-            await self._keep(group.name, lambda: self._groups.delete(group.name))
+            await self._keep(group.name, lambda: self._take_back(group))
             return _message(group)
 
         return await self._memory.once(request, work)
@@ -72,6 +73,10 @@ class ThrottleServicer(ThrottleServiceServicer):
         self._groups.delete(group.name)
         await self._keep(group.name, lambda: self._groups.put_back(group))
         return control_pb2.DeleteThrottleGroupResponse()
+
+    def _take_back(self, group: ThrottleGroup) -> None:
+        with suppress(ResourceBusy):  # a node that came meanwhile keeps it, and it is kept with the next change
+            self._groups.delete(group.name)
 
     async def _keep(self, name: str, undo: Callable[[], object]) -> None:
         """Durable, or undone. Raises CatalogueNotWritten."""
