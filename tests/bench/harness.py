@@ -53,6 +53,14 @@ WANTED: Final[dict[tuple[str, str], float]] = {
     ("daemon-idle-memory", "bound"): 1.0,
     ("sparse-terabyte-memory", "bound"): 1.0,
     ("executor-own-beside-a-slow-disk", "alone"): 0.6,
+    ("request-path-throttle-own", "bound"): 1.0,
+    ("filter-throttle", "bound"): 1.0,
+    ("filter-copy-on-read", "bound"): 1.0,
+    ("filter-blkdebug", "bound"): 1.0,
+    ("filter-preallocate", "bound"): 1.0,
+    ("memory-of-a-node", "bound"): 1.0,
+    ("memory-of-a-request-in-flight", "bound"): 1.0,
+    ("open-terabyte", "1 GiB image"): 0.83,
 }
 """The ratios to reach, by case and peer; cases that are not here only inform."""
 

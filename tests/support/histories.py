@@ -4,7 +4,6 @@ Theory. A disk promises nothing about requests that span several blocks, but eac
 request takes effect on it at one instant between its call and its return. So the history is cut into one history
 for each unit of UNIT bytes, and each must have an order that keeps to real time and explains what reads saw.
 
-
 A state of the search is the set of requests already ordered and the unit's value; a state that was seen once needs
 no second look. A read that fits the present value can be ordered at once, for it changes nothing.
 
