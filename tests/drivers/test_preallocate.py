@@ -13,6 +13,7 @@ from blockyard.base.errors import InvalidArgument, PermissionConflict
 from blockyard.base.units import KIB, MIB
 from blockyard.node.drivers.preallocate import PreallocateDriver
 from blockyard.node.graph.definition import NodeDefinition
+from blockyard.node.graph.modes import activate, inactivate
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.user import RESIZER, User
 from blockyard.node.interface.child import Child
@@ -28,8 +29,6 @@ GROWING = Permissions(ALL, ALL)
 
 
 class PreallocateContract(DriverContract):
-    driver = "preallocate"
-
     async def prepare(self, ground: Ground) -> None:
         with (ground.root / "a.img").open("wb") as file:
             file.truncate(self.size)
@@ -41,8 +40,12 @@ class PreallocateContract(DriverContract):
 class TestPreallocateForWhoDoesNotGrow(PreallocateContract):
     """Without permission to write and resize it only passes on."""
 
+    driver = "preallocate"
+
 
 class TestPreallocate(PreallocateContract):
+    driver = "preallocate"
+
     def options(self) -> dict[str, object]:
         return {"prealloc_align": 64 * KIB, "prealloc_size": 256 * KIB}
 
@@ -260,3 +263,22 @@ async def test_an_image_on_it_survives_a_crash_and_is_exact_after_a_close(ground
     peers.run("qemu-img", "check", "-q", ground.root / "a.qcow2")
     peers.run("qemu-img", "compare", "-q", ground.root / "a.qcow2", ground.root / "model.raw")
     assert (ground.root / "a.qcow2").stat().st_size <= data_end
+
+
+async def test_a_file_that_is_handed_over_ends_with_its_data_and_grows_again_when_it_is_back(ground: GraphGround):
+    (ground.root / "a.qcow2").touch()
+    made = await ground.qcow2("made", "a.qcow2", 64 * MIB)
+    await ground.graph.close(made.name)
+    file = NodeDefinition("file", options={"filename": "a.qcow2"})
+    ahead = NodeDefinition("preallocate", "ahead", {"prealloc_size": 8 * MIB}, {"file": file})
+    disk = await ground.graph.open(NodeDefinition("qcow2", "disk", children={"file": ahead}))
+    user = ground.use(disk)
+    await user.write(0, b"x" * MIB)
+    ground.graph.release(user)
+    await inactivate(ground.graph, disk)
+    assert (ground.root / "a.qcow2").stat().st_size < 2 * MIB
+    await activate(ground.graph, disk)
+    user = ground.use(disk)
+    await user.write(MIB, b"y" * MIB)
+    assert (ground.root / "a.qcow2").stat().st_size > 8 * MIB
+    assert await content(user, 0, 2 * MIB) == b"x" * MIB + b"y" * MIB

@@ -77,3 +77,15 @@ async def test_a_raw_node_on_a_disk_that_becomes_strict_no_longer_skips_its_chec
     assert not user.write_now(5, b"y")
     await user.write(5, b"y")
     assert await content(user, 0, 10) == bytes(5) + b"y" + bytes(4)
+
+
+async def test_a_flush_through_filters_reaches_the_disk_once_for_what_was_written_once(ground: GraphGround):
+    """A filter always passes on, for it may be newer than a write to the node below; that one knows."""
+    disk = await ground.strict("disk", size=65536)
+    nodes = await stack(ground, disk)
+    user = ground.use(nodes[1])
+    for expected in (1, 1, 2):
+        if expected != disk.driver.flushes:  # type: ignore[attr-defined]
+            await user.write(0, b"x")
+        await user.flush()
+        assert disk.driver.flushes == expected  # type: ignore[attr-defined]

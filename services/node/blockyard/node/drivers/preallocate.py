@@ -72,6 +72,12 @@ class PreallocateDriver(FilterDriver):
             await self._cutting
         await self._cut()
 
+    async def reconfigure(self, context: DriverContext) -> None:
+        """See `Reconfigurable`. Who takes the file over, or only reads it, finds nothing behind its data."""
+        if context.read_only or context.inactive:
+            await self.close()
+        self._context = context
+
     @property
     def size(self) -> int:  # type: ignore[override]
         return self._data_end if self._active or self._has_tail else self.file.size
@@ -90,7 +96,8 @@ class PreallocateDriver(FilterDriver):
 
     def permitted(self, above: Permissions) -> None:
         """See `FollowsPermissions`. The tail is cut by a task of its own when the last user that grows has gone."""
-        grows = above.used & _BOTH == _BOTH and not self._context.read_only
+        context = self._context
+        grows = above.used & _BOTH == _BOTH and not (context.read_only or context.inactive)
         if grows and not self._active and not self._has_tail:
             self._data_end = self._zero_start = self._file_end = self.file.size
         elif self._active and not grows and self._has_tail:
