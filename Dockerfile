@@ -11,7 +11,7 @@ RUN python -m venv /opt/blockyard \
 
 FROM python:3.11-slim
 RUN useradd --system --uid 10001 --home-dir /images blockyard \
-    && install --directory --owner blockyard --group blockyard --mode 0700 /images
+    && install --directory --owner blockyard --group blockyard --mode 0700 /images /state
 COPY --from=build /opt/blockyard /opt/blockyard
 ENV PATH=/opt/blockyard/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -19,6 +19,8 @@ ENV PATH=/opt/blockyard/bin:$PATH \
 USER 10001
 WORKDIR /images
 VOLUME /images
+# What comes back after a restart: set BLOCKYARD_STATE_DIRECTORY=/state and mount a volume of one container alone there.
+VOLUME /state
 EXPOSE 7400
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["python", "-m", "blockyard.rpc.health"]
 CMD ["blockyardd"]

@@ -12,6 +12,7 @@ import pytest
 
 from blockyard.base.errors import BlockError
 from blockyard.client import Client
+from blockyard.client.definitions import file, qcow2
 from tests.support.daemon import Daemon, daemon
 from tests.support.kept_graph import differences, picture
 from tests.support.random_graph import Life, Model, look
@@ -94,3 +95,56 @@ async def test_the_whole_daemon_keeps_a_catalogue_too(tmp_path: Path):
         assert len((await client.catalogue.list()).entries) == 1
         await client.nodes.close("disk1")
         assert list(await client.nodes.list()) == []
+
+
+@pytest.mark.peer("qemu-img")
+async def test_a_guest_goes_on_at_the_same_address_when_its_node_was_killed(tmp_path: Path):
+    async with living(tmp_path) as (node, client):
+        await client.images.create("disk.qcow2", 1 << 20, format="qcow2")
+        await client.nodes.open(qcow2(file("disk.qcow2"), node_name="disk"))
+        await client.exports.add_nbd("disk", "disk", writable=True)
+        guest = await QemuIo.started(node.nbd_socket)
+        assert "wrote 4096/4096" in await guest.command("write -P 7 0 4k")
+        assert await guest.command("flush") == ""
+        os.kill(node.pid, signal.SIGKILL)
+        await node.process.wait()
+    async with living(tmp_path):
+        assert "read 4096/4096" in await guest.command("read -P 7 0 4k")
+        assert "wrote 4096/4096" in await guest.command("write -P 8 4k 4k")
+        await guest.end()
+
+
+_PROMPT = b"qemu-io> "
+
+
+class QemuIo:
+    """A qemu-io that waits for its server to come back."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @classmethod
+    async def started(cls, socket: Path) -> "QemuIo":
+        options = f"driver=nbd,server.type=unix,server.path={socket},export=disk,reconnect-delay=60"
+        process = await asyncio.create_subprocess_exec(
+            "qemu-io", "--image-opts", options, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+        made = cls(process)
+        await made.prompted()
+        return made
+
+    async def command(self, text: str) -> str:
+        """What it prints for a command. It takes one line at a time."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{text}\n".encode())
+        return await self.prompted()
+
+    async def prompted(self) -> str:
+        """What it prints until it asks again."""
+        assert self._process.stdout is not None
+        async with asyncio.timeout(60):
+            return (await self._process.stdout.readuntil(_PROMPT)).removesuffix(_PROMPT).decode()
+
+    async def end(self) -> None:
+        """It ends."""
+        await self._process.communicate(b"quit\n")

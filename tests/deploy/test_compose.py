@@ -112,7 +112,7 @@ class Here:
         return self._ports[port]
 
     def value(self, text: str) -> str:
-        text = text.replace("/images", str(self._root))
+        text = {"/images": str(self._root), "/state": f"{self._root}/state"}.get(text, text)
         return re.sub(r"\b(?:0\.0\.0\.0|node|collector):(\d+)", lambda m: f"127.0.0.1:{self.port(m[1])}", text)
 
     def environment(self, service: str) -> dict[str, str]:

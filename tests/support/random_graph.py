@@ -135,6 +135,7 @@ class Life:
         """An open disk without users and backing goes above another."""
         free = [name for name in model.children if name.startswith("disk") and not model.users(name)]
         free = [name for name in free if not model.children[name] and name not in model.written]
+        free = [name for name in free if model.writable(name)]
         used = [name for name in model.children if name.startswith("disk") and model.users(name)]
         used = [name for name in used if model.writable(name)]
         if not free or not used:
@@ -163,6 +164,7 @@ class Life:
         name, after = self._random.choice(filters), deepcopy(model)
         below = after.children.pop(name)["file"]
         after.move(name, below)
+        after.bitmaps = {each for each in after.bitmaps if each[0] != name}
         return after, lambda client: client.nodes.remove_filter(name)
 
     async def _replace(self, model: Model, client: Client) -> Step | None:

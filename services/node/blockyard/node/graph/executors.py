@@ -168,15 +168,17 @@ class Executors:
 
     async def move_for_good(self, node: "Node", name: str) -> None:
         """As `move`, and it is so after a restart. Raises CatalogueNotWritten; then it is where it was."""
-        before = [(each, each.executor) for each in subtree(node)]
+        before = [(each, each.executor, each.definition) for each in subtree(node)]
         await self.move(node, name)
         kept = self._graph.kept
         try:
-            kept.touch(*(each for each, _ in before))
+            kept.touch(*(each for each, _, _ in before))
             await kept.catalogue.commit()
         except BlockError:
-            for each, former in before:  # parents come first, and what is below them may have been elsewhere
+            for each, former, _ in before:  # parents come first, and what is below them may have been elsewhere
                 await self.move(each, former)
+            for each, _, definition in before:
+                each.definition = replace(each.definition, executor=definition.executor)
             await kept.overwrite()
             raise
 
