@@ -173,3 +173,43 @@ async def test_a_repeated_transaction_happens_once(house: NodeHouse):
     assert await house.nodes.RunTransaction(request) == first
     with pytest.raises(NodeNotFound):
         await house.client.nodes.transaction([closed("a")])
+
+
+# --- reopen ----------------------------------------------------------------------------------------------
+
+
+async def test_options_of_several_nodes_change_in_one_call(house: NodeHouse):
+    for name in ("a", "b"):
+        await image(house, name)
+    wanted = [qcow2(file(f"{name}.qcow2"), backing=NO_NODE, node_name=name, read_only=True) for name in ("a", "b")]
+    nodes = await house.client.nodes.reopen(wanted)
+    assert [(node.node_name, node.read_only) for node in nodes] == [("a", True), ("b", True)]
+
+
+async def test_a_reopen_that_fails_for_one_changes_none(house: NodeHouse):
+    await image(house, "a")
+    await house.client.nodes.open(memory(MIB, node_name="b"))
+    wanted = [qcow2(file("a.qcow2"), node_name="a", read_only=True), memory(2 * MIB, node_name="b")]
+    with pytest.raises(InvalidArgument):
+        await house.client.nodes.reopen(wanted)
+    assert not (await house.client.nodes.get("a")).read_only
+
+
+async def test_a_reopen_is_checked_without_changing(house: NodeHouse):
+    await image(house, "a")
+    await house.client.nodes.reopen([qcow2(file("a.qcow2"), node_name="a", read_only=True)], validate_only=True)
+    assert not (await house.client.nodes.get("a")).read_only
+
+
+async def test_a_reopen_is_an_action_among_others(house: NodeHouse):
+    await image(house, "a")
+    await image(house, "top")
+    wish = node_pb2.ReopenNodesRequest(definitions=[qcow2(file("a.qcow2"), node_name="a", labels={"tier": "cold"})])
+    told = await house.client.nodes.transaction([overlay("a", "top"), TransactionAction(reopen=wish)])
+    assert "a" in told.difference.changed_nodes
+    assert dict((await house.client.nodes.get("a")).labels) == {"tier": "cold"}
+
+
+async def test_an_empty_reopen_is_refused(house: NodeHouse):
+    with pytest.raises(MissingOption):
+        await house.client.nodes.reopen([])

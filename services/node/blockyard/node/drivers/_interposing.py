@@ -20,6 +20,7 @@ class InterposingFilter(FilterDriver):
     """Without an interposer it only passes on."""
 
     Options = NoOptions
+    reopens = False
     children = (ChildSlot("file", Role.FILTERED), ChildSlot("target", Role.TARGET))
 
     def __init__(self, file: Child) -> None:

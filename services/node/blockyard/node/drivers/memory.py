@@ -37,6 +37,7 @@ class MemoryDriver(ProtocolDriver):
     """Bytes in memory, lost at close."""
 
     name = "memory"
+    reopens = False
     Options = MemoryOptions
 
     def __init__(self, options: MemoryOptions, context: DriverContext) -> None:

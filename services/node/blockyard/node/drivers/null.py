@@ -32,6 +32,7 @@ class NullDriver(ProtocolDriver):
     """Reads zeroes, forgets writes."""
 
     name = "null"
+    fixed_options = frozenset({"size"})
     Options = NullOptions
 
     def __init__(self, options: NullOptions, context: DriverContext) -> None:

@@ -110,11 +110,11 @@ class Opener:
         self.claimed: set[str] = set()
         self.opened: list[Node] = []
 
-    async def open(self, definition: NodeDefinition) -> Node:
+    async def open(self, definition: NodeDefinition, *, implicit: bool = False) -> Node:
         """The top node. Raises catalogue errors and leaves nothing open."""
         async with AsyncExitStack() as undo:
             undo.push_async_callback(self.close)
-            node = await self._open(definition, implicit=False, depth=0, chain=())
+            node = await self._open(definition, implicit=implicit, depth=0, chain=())
             undo.pop_all()
             return node
 
@@ -223,7 +223,7 @@ class Opener:
         if self._restoring:
             return await self._open(reference, implicit=True, depth=depth + 1, chain=chain)
         return await self._open(
-            _inherit(reference, parent, slot.role), implicit=not reference.node_name, depth=depth + 1, chain=chain
+            inherit(reference, parent, slot.role), implicit=not reference.node_name, depth=depth + 1, chain=chain
         )
 
     async def _node(
@@ -309,7 +309,7 @@ class Opener:
             definition = _named_as(definition, was)
         try:
             return await self._open(
-                _inherit(definition, node.definition, Role.BACKING), implicit=True, depth=depth, chain=chain
+                inherit(definition, node.definition, Role.BACKING), implicit=True, depth=depth, chain=chain
             )
         except (*_ABOUT_CHAIN, InvalidArgument):
             raise
@@ -333,7 +333,7 @@ def _named_as(definition: NodeDefinition, was: NodeDefinition) -> NodeDefinition
     return replace(definition, node_name=was.node_name, followed=was.followed, children={"file": file})
 
 
-def _inherit(child: NodeDefinition, parent: NodeDefinition, role: Role) -> NodeDefinition:
+def inherit(child: NodeDefinition, parent: NodeDefinition, role: Role) -> NodeDefinition:
     """A child that is defined inside its parent takes over what the parent's user meant for all of it."""
     if role is Role.BACKING:
         return replace(

@@ -119,6 +119,9 @@ class Action:
     async def switch_back(self, plan: Plan) -> None:
         """Undo `switch`."""
 
+    async def restored(self, plan: Plan) -> None:
+        """Edges are as they were, after a `switch` that was taken back or failed; guests are still held."""
+
     async def commit(self, plan: Plan) -> None:
         """All of it stands."""
 
@@ -262,6 +265,8 @@ class _Run:
             # Guests are still held when all is as it was: what the catalogue may have learnt must not stay.
             back.push_async_callback(self._graph.kept.overwrite)
             back.callback(self._touch)
+            for _, action in self._prepared:
+                back.push_async_callback(action.restored, self._plan)
             back.callback(self._plan.changes.undo)
             token = own_freeze.set(self._reason)
             back.callback(own_freeze.reset, token)

@@ -136,6 +136,10 @@ class Driver(ABC):
     """Name of the lowest node of the chain below that a filter reads for itself: the links down to it are frozen
     while it is open."""
     needs: ClassVar[str] = ""
+    reopens: ClassVar[bool] = True
+    """To close it and open it again with other options loses nothing."""
+    fixed_options: ClassVar[frozenset[str]] = frozenset()
+    """Options that say what it is open on; an open node cannot change them."""
 
     size: int
     """Bytes visible to the parent. A plain attribute: it is read on every request."""

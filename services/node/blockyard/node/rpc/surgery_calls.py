@@ -126,6 +126,5 @@ class SurgeryCalls(Calls):
 
     AmendImage = later("AmendImage", "options of an image are fixed when it is created")
     RebaseImage = later("RebaseImage", "a stream job, or ChangeBackingFile, covers the common cases")
-    ReopenNodes = later("ReopenNodes", "close the node and open it with its new definition")
     AddChild = later("AddChild", "no driver takes a changing number of children")
     RemoveChild = later("RemoveChild", "no driver takes a changing number of children")

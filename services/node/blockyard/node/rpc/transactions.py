@@ -9,9 +9,10 @@ from blockyard.base.errors import InvalidArgument, MissingOption, NotImplemented
 from blockyard.node.copying.actions import CreateCopySession
 from blockyard.node.exports.actions import CreateExport, DeleteExport
 from blockyard.node.graph import actions, recording_actions
+from blockyard.node.graph.reopening import Reopen
 from blockyard.node.graph.transaction import Action, EdgeFacts, Failed, Outcome, run
 from blockyard.node.rpc.calls import Backstage, Calls
-from blockyard.node.rpc.convert import basic_state, duration
+from blockyard.node.rpc.convert import basic_state, duration, full_state
 from blockyard.node.rpc.copy import spec_from
 from blockyard.node.rpc.definitions import definition_of
 from blockyard.node.rpc.exports import wanted_export
@@ -27,6 +28,7 @@ ACTIONS: Final[dict[str, Make]] = {
     "insert_filter": lambda _, wish: actions.InsertFilter(wish.node_name, definition_of(wish.filter, "filter")),
     "remove_filter": lambda _, wish: actions.RemoveFilter(wish.node_name),
     "replace": lambda _, wish: actions.ReplaceNode(wish.node_name, wish.replacement_node_name),
+    "reopen": lambda _, wish: _reopen(wish),
     "create_bitmap": lambda _, wish: _create_bitmap(wish),
     "delete_bitmap": lambda _, wish: recording_actions.DeleteBitmap(wish.node_name, wish.name),
     "clear_bitmap": lambda _, wish: recording_actions.ClearBitmap(wish.node_name, wish.name),
@@ -61,6 +63,15 @@ class TransactionCalls(Calls):
 
         return await self._memory.once(request, work)
 
+    async def ReopenNodes(  # noqa: N802
+        self, request: node_pb2.ReopenNodesRequest, context: Any
+    ) -> node_pb2.ReopenNodesResponse:
+        outcome = await run(self._graph, [_reopen(request)], validate_only=request.validate_only)
+        if outcome.failures:
+            raise outcome.failures[0].error
+        names = [each.node_name for each in request.definitions]
+        return node_pb2.ReopenNodesResponse(nodes=[await full_state(self._graph.get(name)) for name in names])
+
     def _action(self, index: int, message: node_pb2.TransactionAction) -> Action:
         arm = message.WhichOneof("action")
         if arm is None:
@@ -86,6 +97,12 @@ class TransactionCalls(Calls):
             failures=map(_failure, outcome.failures),
             pause=duration(outcome.pause_ns),
         )
+
+
+def _reopen(wish: node_pb2.ReopenNodesRequest) -> Action:
+    if not wish.definitions:
+        raise MissingOption("a reopen", "definitions")
+    return Reopen([definition_of(each, f"definitions[{at}]") for at, each in enumerate(wish.definitions)])
 
 
 def _create_bitmap(wish: bitmap_pb2.CreateBitmapRequest) -> Action:

@@ -51,6 +51,7 @@ class FileDriver(ProtocolDriver):
     """A regular file or block device of the host, beneath a storage root."""
 
     name = "file"
+    fixed_options = frozenset({"filename", "locking"})
     Options = FileOptions
     CreateOptions: ClassVar[type[creating.FileCreateOptions]] = creating.FileCreateOptions
 

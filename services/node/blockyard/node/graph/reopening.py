@@ -1,0 +1,257 @@
+"""Options of open nodes changed as one transaction: QEMU's bdrv_reopen_multiple, prepare, commit and abort.
+
+Theory. What changes is planned first (`graph.redefining`); edges move in `apply` with everything else; drivers
+change in `switch`, while guests are held. A driver whose options stay and that can change its mode while it is
+open (`Reconfigurable`) does that. Another one is closed, parents first so that it can write back, and opened again,
+children first. What keeps its bytes in itself only learns the new mode.
+
+Invariants
+1. All drivers are as asked, or all are as they were. If even the way back fails, the node says so by an event
+   `reopen-failed`, and its requests fail.
+2. A node is flushed before its driver is touched.
+3. Guests are held at the topmost nodes all the while; what is below serves the drivers above until its own turn.
+"""
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from blockyard.base.errors import BlockError, GraphCycle, MissingOption, NodeInUse
+from blockyard.node.graph import requests
+from blockyard.node.graph.actions import require_movable
+from blockyard.node.graph.chain import descends
+from blockyard.node.graph.definition import NodeDefinition
+from blockyard.node.graph.drain import drained, parents_first
+from blockyard.node.graph.freezing import hold_chain
+from blockyard.node.graph.opening import Opener, inherit
+from blockyard.node.graph.permissions import refresh, tell
+from blockyard.node.graph.redefining import Reference, Step, steps_for
+from blockyard.node.graph.transaction import Action, Plan
+from blockyard.node.interface.abilities import Reconfigurable
+from blockyard.node.interface.driver import FormatDriver
+from blockyard.node.interface.flags import Role
+from blockyard.node.interface.permissions import RESIZE, WRITE, WRITE_UNCHANGED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from blockyard.node.graph.node import Node
+    from blockyard.node.interface.driver import DriverContext
+
+
+class Reopen(Action):
+    """Change the options of nodes. Each definition is whole: what it leaves out returns to its default."""
+
+    def __init__(self, definitions: "Sequence[NodeDefinition]") -> None:
+        self._definitions = definitions
+        self._steps: list[Step] = []
+        self._openers: list[Opener] = []
+        self._new: dict[tuple[str, str], Node] = {}
+        """The node that a child of a node will be."""
+        self._switched: list[_Switched] = []
+
+    # --- planning ----------------------------------------------------------------------------------------
+
+    async def prepare(self, plan: Plan) -> None:
+        found: dict[str, Step] = {}
+        for definition in self._definitions:
+            if not definition.node_name:
+                raise MissingOption("a definition", "node_name")
+            for step in steps_for(plan.get(definition.node_name), definition):
+                found.setdefault(step.node.uid, step)
+        by_uid = [found[node.uid] for node in parents_first([step.node for step in found.values()])]
+        self._steps = by_uid
+        try:
+            await self._open_children(plan)
+        except BaseException:
+            await self.abort(plan)
+            raise
+
+    async def _open_children(self, plan: Plan) -> None:
+        for step in self._steps:
+            for name, reference in step.links.items():
+                if isinstance(reference, NodeDefinition):
+                    self._new[step.node.uid, name] = await self._opened(plan, step, name, reference)
+
+    async def _opened(self, plan: Plan, step: Step, name: str, reference: NodeDefinition) -> "Node":
+        opener = Opener(plan.graph, plan.opened)
+        role = _role(step.node, name)
+        node = await opener.open(inherit(reference, step.definition, role), implicit=not reference.node_name)
+        self._openers.append(opener)
+        plan.opened.update((each.name, each) for each in opener.opened)
+        return node
+
+    def touches(self, plan: Plan) -> "list[Node]":
+        """What stands above all else that changes: its drivers reach what is below while guests are held here."""
+        changing = {step.node.uid for step in self._steps}
+        above = [step.node for step in self._steps if not _stands_below(step.node, changing)]
+        return above
+
+    async def settle_down(self, plan: Plan) -> None:
+        for node in self.touches(plan):
+            await requests.flush(node)
+
+    # --- the change --------------------------------------------------------------------------------------
+
+    def apply(self, plan: Plan) -> None:
+        for opener in self._openers:
+            plan.enter(opener.opened)
+        for step in self._steps:
+            for name, reference in step.links.items():
+                self._relink(plan, step.node, name, reference)
+        for step in self._steps:
+            self._redefine(plan, step)
+
+    def _relink(self, plan: Plan, node: "Node", name: str, reference: Reference) -> None:
+        edge = node.children.get(name)
+        old = edge.node if edge is not None else None
+        target = self._new.get((node.uid, name)) or (plan.get(reference) if isinstance(reference, str) else None)
+        if edge is not None:
+            require_movable(edge)
+        if target is not None and descends(target, node):
+            raise GraphCycle(node.name, target.name)
+        if edge is None:
+            assert target is not None
+            plan.changes.attach(node, name, _role(node, name), target)
+        elif target is None:
+            plan.changes.detach(edge)
+        else:
+            plan.changes.move(edge, target)
+        if old is not None and old.implicit and not old.parents:
+            plan.leave(old)
+
+    def _redefine(self, plan: Plan, step: Step) -> None:
+        node, before = step.node, (step.node.definition, step.node.discard, step.node.no_flush)
+        if step.context.read_only and not node.read_only:
+            _check_no_writer(node)
+        node.definition, node.discard, node.no_flush = (
+            step.definition,
+            step.definition.discard,
+            step.definition.no_flush,
+        )
+
+        def restore() -> None:
+            node.definition, node.discard, node.no_flush = before
+
+        plan.changes.also(restore, node)
+        plan.changes.set_read_only(node, step.context.read_only)
+        plan.altered.append(node)
+
+    async def switch(self, plan: Plan) -> None:
+        try:
+            for step in self._steps:
+                self._switched.append(_Switched(step))
+                await self._switched[-1].let_go()
+            for switched in reversed(self._switched):
+                await switched.take_up()
+            refresh(*(step.node for step in self._steps))
+            for step in self._steps:
+                hold_chain(step.node)
+        except BaseException:
+            await self.switch_back(plan)
+            raise
+
+    async def switch_back(self, plan: Plan) -> None:
+        for switched in self._switched:
+            await switched.close_again()
+
+    async def restored(self, plan: Plan) -> None:
+        for switched in reversed(self._switched):
+            try:
+                await switched.restore()
+            except BlockError as problem:
+                plan.graph.report(switched.node.name, "reopen-failed", {"error": str(problem)})
+
+    async def commit(self, plan: Plan) -> None:
+        for opener in self._openers:
+            opener.leave_names()
+        for step in self._steps:
+            for bitmap in step.node.bitmaps.values():
+                bitmap.resize(step.node.driver.size)
+
+    async def abort(self, plan: Plan) -> None:
+        for opener in reversed(self._openers):
+            for node in opener.opened:
+                plan.opened.pop(node.name, None)
+            await opener.close()
+        self._openers = []
+
+
+def _check_no_writer(node: "Node") -> None:
+    """Raises NodeInUse that names who writes from outside; parents are judged with all that changes."""
+    writers = [
+        edge.holder
+        for edge in node.parents
+        if edge.parent is None and edge.permissions.used & (WRITE | WRITE_UNCHANGED | RESIZE)
+    ]
+    if writers:
+        raise NodeInUse(node.name, "make read-only", ", ".join(writers))
+
+
+def _stands_below(node: "Node", changing: set[str]) -> bool:
+    return any(edge.parent is not None and edge.parent.uid in changing for edge in node.parents)
+
+
+def _role(node: "Node", child: str) -> Role:
+    return next(slot.role for slot in node.driver.children if slot.takes(child))
+
+
+class _Switched:
+    """A driver on its way from what it was to what a step asks, and back if need be."""
+
+    def __init__(self, step: Step) -> None:
+        self.node = step.node
+        self._step = step
+        self._before = step.node.context
+        class_ = type(step.node.driver)
+        opens_again = class_.reopens and (not step.keeps_options or issubclass(class_, FormatDriver))
+        self._opens_again = step.changes_driver and opens_again
+        self._closed = False
+        """It is, or was until it was opened again."""
+        self._is_open = True
+        self._held = AsyncExitStack()
+        """Requests are held at the node while its driver cannot serve them, and no longer: parents need it."""
+
+    async def let_go(self) -> None:
+        """Close it, if it is to be opened again: it writes back to children that are as they were."""
+        if self._opens_again:
+            await self._held.enter_async_context(drained(self.node))
+            self._closed, self._is_open = True, False
+            await self.node.driver.close()
+
+    async def take_up(self) -> None:
+        """Bring it to what is asked."""
+        node, step = self.node, self._step
+        if self._closed:
+            node.driver = await type(node.driver).open(step.options, step.context)
+            self._is_open = True
+        elif step.changes_driver and isinstance(node.driver, Reconfigurable):
+            await self._held.enter_async_context(drained(node))
+            await requests.flush(node)
+            await node.driver.reconfigure(step.context)
+        _adopt(node, step.context)
+        await self._held.aclose()
+
+    async def close_again(self) -> None:
+        """Close what was opened, while edges are as they were meant to be."""
+        if self._closed and self._is_open:
+            await self._held.enter_async_context(drained(self.node))
+            self._is_open = False
+            await self.node.driver.close()
+
+    async def restore(self) -> None:
+        """Bring it back, when edges are as they were."""
+        node = self.node
+        async with self._held:
+            if self._closed:
+                node.driver = await type(node.driver).open(self._step.present, self._before)
+            elif node.context is not self._before and isinstance(node.driver, Reconfigurable):
+                await self._held.enter_async_context(drained(node))
+                await node.driver.reconfigure(self._before)
+            _adopt(node, self._before)
+            hold_chain(node)
+
+
+def _adopt(node: "Node", context: "DriverContext") -> None:
+    node.context = context
+    node.adopt_driver()
+    tell(node)
