@@ -9,11 +9,15 @@ import pytest
 
 from blockyard.base.units import KIB
 from blockyard.node.core.accounting import FLUSH, READ, TRUNCATE, WRITE
+from blockyard.node.graph.debugging import Debugging
+from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.drain import drained
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.tracking import TrackedRequest
 from blockyard.node.interface import tracing
 from blockyard.node.interface.waiting import WaitReason, waiting
+from tests.support.attachment_ground import EIO, attachment_ground
+from tests.support.eventually import eventually
 from tests.support.graphs import GraphGround
 
 
@@ -141,6 +145,35 @@ async def test_a_driver_says_why_it_makes_a_request_wait(ground: GraphGround):
     turn.set()
     await task
     assert request.wait_reason is WaitReason.NONE
+
+
+async def test_a_request_that_an_error_stopped_shows_with_its_attachment(tmp_path: Path):
+    async with attachment_ground(tmp_path) as stopped:
+        user = await stopped.attach(on_write_error="stop")
+        gate = stopped.fail("write", EIO)
+        task = asyncio.ensure_future(user.write(4096, b"x" * 512))
+        disk = stopped.graph.get("disk")
+        await eventually(lambda: disk.tracker.held)
+        (held,) = disk.tracker.held.values()
+        assert (held.type, held.offset, held.length, held.wait_reason) == (WRITE, 4096, 512, WaitReason.STOPPED)
+        assert held.owner == user.holder
+        stopped.gates.heal(gate)
+        stopped.attachments.reset("vda")
+        await task
+        assert not disk.tracker.held
+
+
+async def test_a_request_at_a_breakpoint_says_so(ground: GraphGround):
+    disk = await ground.memory("disk", 64 * KIB)
+    bug = await ground.graph.open(NodeDefinition("blkdebug", "bug", children={"image": disk.name}))
+    debugging = Debugging(ground.graph)
+    debugging.set_breakpoint("bug", "pwritev", "here")
+    task = asyncio.ensure_future(ground.use(bug).write(0, b"x"))
+    await eventually(lambda: debugging.breakpoints()[0].state.suspended == 1)
+    assert only(bug).wait_reason is WaitReason.SUSPENDED
+    debugging.remove_breakpoint("here")
+    await task
+    debugging.end()
 
 
 async def test_a_wait_outside_of_requests_is_nobodys(ground: GraphGround):

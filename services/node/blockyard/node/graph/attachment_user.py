@@ -26,12 +26,15 @@ from blockyard.base.errors import (
     RangeMisaligned,
     StorageError,
 )
+from blockyard.node.core.accounting import WORDS
 from blockyard.node.graph.attachment import IoStatus, OnError, Outcome, is_full_disk, outcome
 from blockyard.node.graph.held import HeldRequests
 from blockyard.node.graph.reading import fill_zeroes
+from blockyard.node.graph.tracking import asker
 from blockyard.node.graph.user import READER, WRITER, User
 from blockyard.node.interface.child import Buffer
 from blockyard.node.interface.flags import FUA
+from blockyard.node.interface.waiting import WaitReason
 
 if TYPE_CHECKING:
     from blockyard.node.graph.attached import Attachment
@@ -251,7 +254,7 @@ class AttachmentUser(User):
         ticket = self._held.ticket()
         while True:
             if self.closed or self.node.quiesced:
-                await self._turn(ticket)
+                await self._turn(ticket, operation, offset, length)
             try:
                 return await request()
             except (StorageError, ImageError) as problem:
@@ -261,21 +264,24 @@ class AttachmentUser(User):
                 if decision is Outcome.IGNORE:
                     raise _Ignored from problem
 
-    async def _turn(self, ticket: int) -> None:
+    async def _turn(self, ticket: int, operation: str, offset: int, length: int) -> None:
         """Until the node may be asked. Raises NoMedium or LimitReached."""
+        kind = WORDS.index(operation)
         while True:
             if self._held.must_wait(ticket):
                 try:
                     waiting = self._held.wait(ticket)
                     self.closed = self.closed_to_writes = True
-                    await waiting
+                    asker.set(self.holder)
+                    with self.node.tracker.hold(kind, offset, length, WaitReason.STOPPED):
+                        await waiting
                 finally:
                     self._settle()
             if not self._present:
                 raise NoMedium(self.name)
             if not self.node.quiesced:
                 return
-            await self.entered()
+            await self.entered(kind, offset, length)
 
     def _judge(self, operation: str, offset: int, length: int, problem: BlockError) -> Outcome:
         full_disk = is_full_disk(problem)

@@ -9,6 +9,7 @@ from typing import Final
 
 from blockyard.base.errors import LimitReached, ResourceExists, ResourceNotFound
 from blockyard.node.interface.debugging import BreakpointState, Notify
+from blockyard.node.interface.waiting import WaitReason, waiting
 
 MAX_BREAKPOINTS: Final = 256
 """Of one node: each is looked at on every event while there are any."""
@@ -35,7 +36,8 @@ class Breakpoint:
         self._waiting.append(released)
         self._notify(self.state, False)
         try:
-            await released
+            with waiting(WaitReason.SUSPENDED):
+                await released
         finally:
             if released in self._waiting:  # cancelled: nobody let it go
                 self._waiting.remove(released)
