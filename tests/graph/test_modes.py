@@ -1,5 +1,6 @@
 """Nodes between modes: writable when a writer comes, and handed over to another process and back."""
 
+import asyncio
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -164,6 +165,21 @@ async def test_a_torn_view_is_for_readers_also_if_they_wait(ground: Yard):
     await ground.create_qcow2("disk.qcow2", MIB)
     with pytest.raises(InvalidArgument, match="force_share"):
         await ground.open("qcow2", "disk", "disk.qcow2", auto_read_only=True, force_share=True)
+
+
+async def test_two_writers_that_come_at_once_both_find_it_writable(ground: Yard):
+    await waiting(ground)
+
+    async def come(number: int) -> None:
+        await modes.ready_to_write(ground.graph, ground.graph.get("disk"))
+        user = ground.use("disk", user=f"guest{number}")
+        await user.write(number * 512, bytes([number + 1]) * 512)
+        ground.graph.release(user)
+        await modes.settle(ground.graph, ground.graph.get("disk"))
+
+    await asyncio.gather(*(come(number) for number in range(8)))
+    assert await first(ground, "disk", 8 * 512) == b"".join(bytes([number + 1]) * 512 for number in range(8))
+    assert read_only_nodes(ground) == {"qcow2", "file"}
 
 
 async def test_memory_keeps_its_bytes_from_mode_to_mode(ground: Yard):

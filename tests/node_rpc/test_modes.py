@@ -226,3 +226,24 @@ async def test_a_file_of_our_own_has_no_variable_length(house: NodeHouse):
     assert (await house.client.nodes.get("it")).size_bytes == MIB
     with pytest.raises(NodeReadOnly):
         await write(house, "it", b"x")
+
+
+# --- another life ----------------------------------------------------------------------------------------
+
+
+async def test_what_waits_and_what_is_ephemeral_come_back_as_such(tmp_path: Path):
+    state = str(tmp_path / "state")
+    async with node_house(tmp_path, state_directory=state) as house:
+        await disk(house, auto_read_only=True)
+        await write(house, "disk", b"kept")
+        house.raw_file("base.raw", b"base" * 256)
+        await house.client.nodes.open(raw(file("base.raw"), node_name="scratch", ephemeral=True))
+        await write(house, "scratch", b"gone")
+    async with node_house(tmp_path, state_directory=state) as house:
+        again = await house.client.nodes.get("disk")
+        assert again.read_only and again.auto_read_only
+        assert await read(house, "disk", 4) == b"kept"
+        await write(house, "disk", b"more")
+        assert await read(house, "scratch", 4) == b"base"
+        await write(house, "scratch", b"gone")
+    assert (tmp_path / "images" / "base.raw").read_bytes() == b"base" * 256

@@ -17,7 +17,8 @@ else.
 3. After activation nothing is believed that was read before it, and no bitmap misses what others wrote meanwhile.
 """
 
-from contextlib import ExitStack, suppress
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, cast
 
@@ -49,13 +50,12 @@ async def set_writable(graph: "Graph", node: "Node", writable: bool) -> None:
     Raises what opening raises, NodeReadOnly for a writer that is there, PermissionConflict, NodeInactive; then
     everything is as it was.
     """
-    if not node.active:
-        raise node.write_refusal()
-    if node.context.read_only is not writable:
-        # Its driver is open so already; only the graph had it otherwise.
-        await _switch(graph, [node], read_only=not writable)
-        return
-    await _switch(graph, [node, *_below(node, read_only=writable)], read_only=not writable)
+    async with _alone(node):
+        if not node.active:
+            raise node.write_refusal()
+        # Where the driver is open so already, only the graph had it otherwise.
+        below = _below(node, read_only=writable) if node.context.read_only is writable else []
+        await _switch(graph, [node, *below], read_only=not writable)
 
 
 async def ready_to_write(graph: "Graph", node: "Node") -> None:
@@ -63,29 +63,46 @@ async def ready_to_write(graph: "Graph", node: "Node") -> None:
 
     Raises NodeReadOnly for a node that may not be written, FileReadOnly or FileBusy for a file that cannot be.
     """
-    if not node.active:
-        raise node.write_refusal()
-    found = [each for each in (node, *_below(node, read_only=True)) if each.read_only]
-    for each in found:
-        if not each.waits_for_writer:
-            raise NodeReadOnly(each.name)
-    if found:
-        await _switch(graph, found, read_only=False)
+    if node.active and not _read_only(node) and not any(each.mode_lock.locked() for each in _whole(node)):
+        return
+    async with _alone(node):
+        if not node.active:
+            raise node.write_refusal()
+        found = _read_only(node)
+        for each in found:
+            if not each.waits_for_writer:
+                raise NodeReadOnly(each.name)
+        if found:
+            await _switch(graph, found, read_only=False)
 
 
 async def settle(graph: "Graph", node: "Node") -> None:
     """After a writer left: what waits for writers and has none is open for reading only again."""
-    found: list[Node] = []
-    for each in (node, *_below(node, read_only=False)):
-        needed = any(
-            edge.permissions.used & CHANGING and (edge.parent is None or edge.parent not in found)
-            for edge in each.parents
-        )
-        if each.waits_for_writer and each.active and not each.read_only and not needed:
-            found.append(each)
-    if found and graph.nodes.get(node.name) is node:
-        with suppress(BlockError):  # it stays writable, which is what it was
-            await _switch(graph, found, read_only=True)
+    async with _alone(node):
+        found: list[Node] = []
+        for each in (node, *_below(node, read_only=False)):
+            needed = any(
+                edge.permissions.used & CHANGING and (edge.parent is None or edge.parent not in found)
+                for edge in each.parents
+            )
+            if each.waits_for_writer and each.active and not each.read_only and not needed:
+                found.append(each)
+        if found and graph.nodes.get(node.name) is node:
+            with suppress(BlockError):  # it stays writable, which is what it was
+                await _switch(graph, found, read_only=True)
+
+
+def _read_only(node: "Node") -> "list[Node]":
+    return [each for each in (node, *_below(node, read_only=True)) if each.read_only]
+
+
+@asynccontextmanager
+async def _alone(node: "Node") -> AsyncIterator[None]:
+    """Nobody else changes the mode of the node or of anything below it. Locks are taken in one order by all."""
+    async with AsyncExitStack() as held:
+        for each in sorted(_whole(node), key=lambda each: each.uid):
+            await held.enter_async_context(each.mode_lock)
+        yield
 
 
 def _below(node: "Node", *, read_only: bool) -> "list[Node]":
@@ -116,13 +133,14 @@ async def inactivate(graph: "Graph", node: "Node") -> None:
     Nodes below go with it as far as nothing active stands on them. Raises NodeInUse that names who writes or stands
     above; then nothing has changed.
     """
-    if not node.active:
-        return
-    group = _handed_over_with(node)
-    _check_unwritten(node, group)
-    for each in group:
-        each.resumes_read_only = each.read_only
-    await _switch(graph, group, read_only=True, inactive=True)
+    async with _alone(node):
+        if not node.active:
+            return
+        group = _handed_over_with(node)
+        _check_unwritten(node, group)
+        for each in group:
+            each.resumes_read_only = each.read_only
+        await _switch(graph, group, read_only=True, inactive=True)
 
 
 async def activate(graph: "Graph", node: "Node") -> None:
@@ -131,10 +149,10 @@ async def activate(graph: "Graph", node: "Node") -> None:
     Raises FileBusy while another process has a file, BackingChanged for a header that names another chain now, and
     what opening raises; then all of it is handed over as before.
     """
-    group = [each for each in _whole(node) if not each.active]
-    if not group:
-        return
-    await _switch(graph, group, inactive=False)
+    async with _alone(node):
+        group = [each for each in _whole(node) if not each.active]
+        if group:
+            await _switch(graph, group, inactive=False)
     for each in group:
         for bitmap in each.bitmaps.values():
             bitmap.resize(each.driver.size)

@@ -131,6 +131,8 @@ class Node:
     on_blockers: Callable[["Node"], None] = _ignore
     """Called when a parent lets others do more or less with the node than before."""
     flush_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    mode_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while the mode changes (see `graph.modes`)."""
 
     def __post_init__(self) -> None:
         self.now_ns = self.clock.monotonic_ns
