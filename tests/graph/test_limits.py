@@ -38,6 +38,7 @@ async def test_limits_follow_a_child_that_is_replaced_all_the_way_up(ground: Gra
     assert [node.alignment for node in nodes] == [4096, 1]
     assert [node.memory_alignment for node in nodes] == [512, 1]
     assert [node.driver.limits.max_transfer for node in nodes] == [8192, 8192]
+    assert nodes[1].driver.limits.opt_transfer == 4096
     user = ground.use(nodes[1])
     data = bytearray(b"x" * 30_001)
     if not user.write_now(77, data):

@@ -92,11 +92,13 @@ class RawDriver(FormatDriver):
 
     @property
     def limits(self) -> Limits:  # type: ignore[override]
-        """It takes anything: the child aligns and cuts, with what lies around the window. What the child prefers
-        stays."""
-        free = Limits()
+        """It takes anything: the child aligns and cuts, with what lies around the window. What spares the child
+        that is preferred here."""
+        free, below = Limits(), self._child.limits
+        aligned = below.request_alignment if below.request_alignment > free.request_alignment else 0
         return replace(
-            self._child.limits,
+            below,
+            opt_transfer=max(below.opt_transfer, aligned),
             request_alignment=free.request_alignment,
             min_mem_alignment=free.min_mem_alignment,
             max_zeroes=free.max_zeroes,
