@@ -541,3 +541,13 @@ async def test_a_thousand_nodes_are_there_within_two_seconds(tmp_path: Path, cap
     with capsys.disabled():
         print(f"\n1,000 images (2,000 nodes) back in {took:.2f} s")
     assert took < 10, "one to two seconds; this leaves room for a busy machine"
+
+
+async def test_exports_that_share_an_address_of_their_own_all_come_back(tmp_path: Path):
+    async with living(tmp_path, nbd=()) as house:
+        for name in ("a", "b", "c"):
+            await house.client.nodes.open(memory(MIB, node_name=name))
+            await house.client.exports.add_nbd(name, name, addresses=[f"unix:{tmp_path}/own.sock"])
+    async with living(tmp_path, nbd=()) as house:
+        assert house.graph.kept.catalogue.failed == {}
+        assert {export.export_id for export in await house.client.exports.list()} == {"a", "b", "c"}

@@ -90,10 +90,11 @@ class Exports:
         self._exports: dict[str, GuestExport] = {}
         self._numbers = count(1)
         self._default: list[Address] = []
+        self._binding = asyncio.Lock()
 
     async def listen(self, address: Address) -> list[Address]:
         """Listen where the configuration says. Raises AddressUnavailable."""
-        bound = [address] if address in self._server.addresses else await self._open(address)
+        bound = await self._bind(address)
         self._default += bound
         return bound
 
@@ -168,17 +169,18 @@ class Exports:
             export.bitmaps = recording.claim(self._graph, node, export.config.bitmaps, export.holder)
             export.bitmap_node = node
             for address in export.asked:
-                export.bound += await self._bind(export, address)
+                export.bound += await self._bind(address)
             await self._server.add_export(export.config, export.user)
         except BaseException:
             del self._exports[export.export_id]
             raise
 
-    async def _bind(self, export: GuestExport, address: Address) -> list[Address]:
+    async def _bind(self, address: Address) -> list[Address]:
         """An address that is listened on already is shared: clients choose their export by name."""
-        if address in self._server.addresses:
-            return [address]
-        return await self._open(address)
+        async with self._binding:  # two that come at once may ask for the same new one
+            if address in self._server.addresses:
+                return [address]
+            return await self._open(address)
 
     async def _open(self, address: Address) -> list[Address]:
         # The event loop runs a listener's callbacks in the context it was made in. An empty one: what guests do is
