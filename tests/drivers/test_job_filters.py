@@ -5,7 +5,7 @@ import pytest
 from blockyard.node.interface.child import Child
 from blockyard.node.interface.interposer import Apply, Interposable
 from tests.support.contract import DriverContract
-from tests.support.ground import Ground
+from tests.support.ground import DriverChild, Ground
 
 SIZE = 1 << 20
 
@@ -22,6 +22,10 @@ class JobFilterContract(DriverContract):
             "file": await ground.open("memory", {"size": self.size}, name="file", read_only=read_only),
             "target": await ground.open("memory", {"size": self.size}, name="target"),
         }
+
+    async def node(self, ground: Ground, read_only: bool = False, **changed: object) -> DriverChild:
+        children = await self.children(ground, read_only)
+        return await ground.open(self.driver, changed, children, read_only=read_only, of_job=True)
 
     async def test_a_write_that_the_interposer_holds_back_is_not_done_inline(self, ground: Ground):
         node = await self.node(ground)

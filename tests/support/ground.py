@@ -26,6 +26,7 @@ from blockyard.node.interface.flags import Preallocation
 from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.mapping import MapKind, Mapping
 from blockyard.node.interface.options import options_from
+from blockyard.node.interface.snapshots import OffersSnapshot
 from blockyard.node.storage import RootedStorage
 
 
@@ -174,6 +175,24 @@ class DriverChild:
     async def map(self, offset: int, length: int) -> Mapping:
         assert isinstance(self.driver, ProtocolDriver | FormatDriver | FilterDriver)
         return await self.driver.map(offset, length)
+
+    async def reads_as_zeroes(self, offset: int, length: int) -> tuple[bool, int]:
+        mapping = await self.map(offset, length)
+        return mapping.kind is MapKind.ZERO, mapping.length
+
+    @property
+    def snapshot_size(self) -> int:
+        return self.driver.snapshot_size if isinstance(self.driver, OffersSnapshot) else -1
+
+    async def read_snapshot(self, offset: int, into: memoryview) -> None:
+        await self.driver.read_snapshot(offset, into)
+
+    async def map_snapshot(self, offset: int, length: int) -> Mapping:
+        mapping: Mapping = await self.driver.map_snapshot(offset, length)
+        return mapping
+
+    async def discard_snapshot(self, offset: int, length: int) -> None:
+        await self.driver.discard_snapshot(offset, length)
 
     async def content(self, offset: int = 0, length: int | None = None) -> bytes:
         """Bytes of a range, of everything by default."""

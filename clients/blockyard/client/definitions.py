@@ -124,6 +124,38 @@ def qcow2(
     return with_common(NodeDefinition(qcow2=options), common)
 
 
+def copy_before_write(
+    file: Child,
+    target: Child,
+    *,
+    bitmap_node: str = "",
+    bitmap_name: str = "",
+    on_cbw_error: str = "",
+    cbw_timeout: int = 0,
+    min_cluster_size: int = 0,
+    **common: Unpack[Common],
+) -> NodeDefinition:
+    """Keeps a point in time of `file` while it is written: old data goes to `target` first.
+
+    Insert it above the node with `client.nodes.insert_filter`, and read it through `snapshot_access`.
+    """
+    options = drivers.CopyBeforeWriteOptions(
+        file=reference(file),
+        target=reference(target),
+        bitmap_node=bitmap_node,
+        bitmap_name=bitmap_name,
+        on_cbw_error=to_number(drivers.OnCbwError, on_cbw_error, "on_cbw_error"),
+        cbw_timeout=cbw_timeout,
+        min_cluster_size=min_cluster_size,
+    )
+    return with_common(NodeDefinition(copy_before_write=options), common)
+
+
+def snapshot_access(file: Child, **common: Unpack[Common]) -> NodeDefinition:
+    """Shows the point in time that a copy-before-write filter keeps."""
+    return with_common(NodeDefinition(snapshot_access=drivers.SnapshotAccessOptions(file=reference(file))), common)
+
+
 def copy_on_read(file: Child, *, bottom: str = "", **common: Unpack[Common]) -> NodeDefinition:
     """Stores in the image below what is read through it from a backing chain, down to `bottom`."""
     options = drivers.CopyOnReadOptions(file=reference(file), bottom=bottom)

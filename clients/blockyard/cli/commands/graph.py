@@ -48,6 +48,13 @@ async def insert_filter(node: str, definition: str, /, *, options: Globals = DEF
       echo '{"nodeName": "slow", "throttle": {"file": {"nodeName": "disk"}, "throttleGroup": "g"}}' |
           blockyard graph insert-filter disk -
 
+    A point in time of a disk for a backup program, while guests write on:
+      echo '{"nodeName": "keep", "copyBeforeWrite": {"file": {"nodeName": "disk"}, "target": {"nodeName": "t"}}}' |
+          blockyard graph insert-filter disk -
+      blockyard node open --format snapshot-access --set file=keep --name past --read-only
+      blockyard export add past
+      nbdcopy nbd://localhost/past backup.raw
+
     Parameters
     ----------
     node

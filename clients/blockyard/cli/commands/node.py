@@ -58,6 +58,7 @@ async def open(
       blockyard node open disk.qcow2 --format qcow2 --set l2_cache_size=64M --set discard=ignore
       blockyard node open --format null --set size=1G --set latency_ns=100000
       blockyard node open --format throttle --set file=disk --set throttle_group=gold --name limited
+      blockyard node open --format snapshot-access --set file=keep --name past --read-only
       blockyard node open --definition chain.json
 
     Parameters

@@ -108,6 +108,11 @@ from blockyard.base.errors.kept import (
     DependencyNotRestored,
     BitmapInconsistent,
 )
+from blockyard.base.errors.snapshots import (
+    PointInTimeLost,
+    RangeNotKept,
+    CopyTooSlow,
+)
 from blockyard.base.errors.jobs import (
     JobVerbNotAllowed,
     JobCancelled,
@@ -194,6 +199,9 @@ __all__ = [
     "ProtocolViolation",
     "AddressUnavailable",
     "SnapshotBroken",
+    "PointInTimeLost",
+    "RangeNotKept",
+    "CopyTooSlow",
     "PeerUnavailable",
     "InternalError",
 ]

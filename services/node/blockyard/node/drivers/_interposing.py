@@ -1,7 +1,7 @@
 """The common half of the jobs' filter drivers: guests' writes go through an interposer, all else passes."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from blockyard.base.errors import OperationUnsupported
 from blockyard.node.interface.child import Buffer, Child
@@ -19,7 +19,7 @@ class NoOptions:
 class InterposingFilter(FilterDriver):
     """Without an interposer it only passes on."""
 
-    Options = NoOptions
+    Options: ClassVar[type[Any]] = NoOptions
     reopens = False
     children = (ChildSlot("file", Role.FILTERED), ChildSlot("target", Role.TARGET))
 

@@ -13,6 +13,7 @@ from blockyard.node.graph.moving import check_movable, own_freeze
 from blockyard.node.graph.opening import Opener
 from blockyard.node.graph.transaction import Action, Plan
 from blockyard.node.interface.flags import Role
+from blockyard.node.interface.snapshots import OffersSnapshot
 
 if TYPE_CHECKING:
     from blockyard.node.graph.definition import NodeDefinition
@@ -147,6 +148,8 @@ class PlaceFilter(Action):
         node, filter_node = map(plan.get, self._names)
         if filter_node.filtered is not node:
             raise InvalidArgument("filter", f"a filter whose child is {node.name}", filter_node.driver.name)
+        if isinstance(filter_node.driver, OffersSnapshot):
+            filter_node.driver.begin_snapshot()
         move_users(plan, node, filter_node)
 
 
@@ -182,6 +185,8 @@ class LiftFilter(Action):
         node = plan.get(self._name)
         below = below_filter(node)
         for edge in list(node.parents):
+            if edge.stays and edge.parent is not None:
+                raise NodeInUse(node.name, "remove", edge.holder)
             require_movable(edge)
             plan.changes.move(edge, below)
 

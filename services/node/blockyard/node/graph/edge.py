@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Final
 from blockyard.base.ranges import align_up
 from blockyard.base.units import SECTOR
 from blockyard.node.core.accounting import BLOCK_STATUS, DISCARD, FLUSH, READ, TRUNCATE, WRITE, WRITE_ZEROES
-from blockyard.node.graph import populating, requests
+from blockyard.node.graph import populating, requests, snapshots
 from blockyard.node.graph.chain import below_filters
 from blockyard.node.graph.reading import fill_zeroes, map_own
+from blockyard.node.graph.status import status_at
 from blockyard.node.graph.tracking import asker
 from blockyard.node.interface import tracing
 from blockyard.node.interface.child import Buffer
@@ -160,6 +161,27 @@ class Edge:
 
     async def map(self, offset: int, length: int) -> Mapping:
         return await map_own(await self.entered(BLOCK_STATUS, offset, length), offset, length)
+
+    async def reads_as_zeroes(self, offset: int, length: int) -> tuple[bool, int]:
+        node = await self.entered(BLOCK_STATUS, offset, length)
+        there = node.driver.size - offset
+        if there <= 0:
+            return True, length
+        extent = await status_at(node, offset, min(length, there))
+        return extent.zero, extent.length
+
+    @property
+    def snapshot_size(self) -> int:
+        return snapshots.size(self)
+
+    async def read_snapshot(self, offset: int, into: memoryview) -> None:
+        await snapshots.read(self, offset, into)
+
+    async def map_snapshot(self, offset: int, length: int) -> Mapping:
+        return await snapshots.map_(self, offset, length)
+
+    async def discard_snapshot(self, offset: int, length: int) -> None:
+        await snapshots.discard(self, offset, length)
 
     async def _make_room(self, node: "Node", end: int) -> None:
         """Grow a format's node that is written past its end; protocol nodes, and raw with them, grow by writing."""

@@ -1,5 +1,6 @@
 """Facts of a node that its driver must be asked for. Pure reading."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from blockyard.node.interface.driver import FormatDriver, NodeInfo
@@ -28,7 +29,7 @@ async def node_info(node: "Node") -> NodeInfo:
         return info
     below = await node_info(primary.node)
     if node.is_filter:
-        return below
+        return replace(below, specific=info.specific or below.specific)
     info.allocated_bytes = below.allocated_bytes
     if isinstance(node.driver, FormatDriver) and node.driver.transparent:
         info.variable_length, info.scsi_generic = below.variable_length, below.scsi_generic

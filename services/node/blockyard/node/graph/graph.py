@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
-from blockyard.base.errors import BlockError, NodeInUse, NodeNotFound
+from blockyard.base.errors import BlockError, NodeInUse, NodeNotFound, ResourceNotFound
 from blockyard.node.core.accounting import Account
+from blockyard.node.core.dirty import DirtyBitmap
 from blockyard.node.graph import requests
 from blockyard.node.graph.catalogue import Catalogue
 from blockyard.node.graph.chain import above_filters
@@ -100,6 +101,17 @@ class Graph:
             raise NodeNotFound(name)
         return node
 
+    def copy_of(self, node_name: str, name: str) -> DirtyBitmap:
+        """The bits of a bitmap (`interface.bitmaps`).
+
+        Raises NodeNotFound, ResourceNotFound, ResourceBusy or BitmapInconsistent.
+        """
+        bitmap = self.get(node_name).bitmaps.get(name)
+        if bitmap is None:
+            raise ResourceNotFound("bitmap", name)
+        bitmap.require_free()
+        return bitmap.bits.copy()
+
     def number_from(self, number: int) -> None:
         """Names that the service chooses begin above this number."""
         self._numbers = count(number + 1)
@@ -119,7 +131,7 @@ class Graph:
 
         Raises catalogue errors.
         """
-        opener = Opener(self)
+        opener = Opener(self, of_job=of_job)
         node = await opener.open(definition)
         if validate_only:
             await opener.close()

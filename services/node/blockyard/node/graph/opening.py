@@ -37,6 +37,7 @@ from blockyard.node.graph.permissions import refresh
 from blockyard.node.graph.referring import path_of
 from blockyard.node.interface.driver import BackingReference, ChildSlot, Driver, DriverContext, FormatDriver
 from blockyard.node.interface.flags import Role
+from blockyard.node.interface.permissions import NOTHING
 
 if TYPE_CHECKING:
     from blockyard.node.graph.graph import Graph
@@ -51,7 +52,13 @@ _NESTING_MAX: Final = 64
 
 
 def driver_context(
-    graph: "Graph", name: str, definition: NodeDefinition, children: Mapping[str, Edge]
+    graph: "Graph",
+    name: str,
+    definition: NodeDefinition,
+    children: Mapping[str, Edge],
+    *,
+    of_job: bool = False,
+    restored: bool = False,
 ) -> DriverContext:
     """What a driver of the graph is opened with. `children` is looked at as it is then, so give the node's own."""
     environment = graph.environment
@@ -63,6 +70,9 @@ def driver_context(
         storage=environment.storage,
         clock=environment.clock,
         throttling=environment.throttling,
+        bitmaps=graph,
+        of_job=of_job,
+        restored=restored,
         discard=definition.discard,
         direct=definition.direct,
         no_flush=definition.no_flush,
@@ -99,12 +109,18 @@ class Opener:
     """Opens one definition. `opened` lists the new nodes, children before parents."""
 
     def __init__(
-        self, graph: "Graph", beside: "Mapping[str, Node] | None" = None, *, restoring: bool = False
+        self,
+        graph: "Graph",
+        beside: "Mapping[str, Node] | None" = None,
+        *,
+        restoring: bool = False,
+        of_job: bool = False,
     ) -> None:
-        """`beside`: nodes that are not in the graph yet, and can be named nonetheless."""
+        """`beside`: nodes that are not in the graph yet, and can be named nonetheless. `of_job`: a job's filter."""
         self._graph = graph
         self._beside = beside or {}
         self._environment = graph.environment
+        self._of_job = of_job
         self._restoring = restoring
         """The definition is the catalogue's: it is complete, so nothing is inherited, and it knows all names."""
         self.claimed: set[str] = set()
@@ -154,7 +170,9 @@ class Opener:
         definition = _placed(definition, edges)
         try:
             children = dict(edges)
-            context = driver_context(self._graph, name, definition, children)
+            context = driver_context(
+                self._graph, name, definition, children, of_job=self._of_job, restored=self._restoring
+            )
             if given.ephemeral:
                 await make_overlay(class_, context)
             driver = await class_.open(options, context)
@@ -193,12 +211,15 @@ class Opener:
                 reference = definition.children[child]
                 assert reference is not None
                 child_node = await self._resolve(reference, definition, slot, depth, chain)
-                permissions = class_.opening_permissions(slot.role, writable=not definition.opens_read_only)
+                permissions = NOTHING
+                if not self._of_job:  # its session has edges of its own
+                    permissions = class_.opening_permissions(slot.role, writable=not definition.opens_read_only)
                 if permissions.used & CHANGING:
                     await ready_to_write(self._graph, child_node)
                 elif not child_node.active and not definition.inactive:
                     raise NodeInactive(child_node.name)
                 edge = Edge(None, child, slot.role, child_node)
+                edge.stays = slot.stays
                 edges.append((child, edge))
                 # Before the driver may touch the child. What it says itself comes when it is open.
                 edge.permissions = permissions

@@ -130,6 +130,10 @@ def _links(node: "Node", wanted: NodeDefinition) -> tuple[dict[str, Reference], 
         raise InvalidArgument(
             f"{node.name}.children", "as they are: AddChild and RemoveChild change them", "others"
         )
+    for name in links:
+        if not type(node.driver).reopens or _slot(node, name).stays:
+            kept = edge.node.name if (edge := node.children.get(name)) is not None else "none"
+            raise InvalidArgument(f"{node.name}.{name}", f"{kept}, as it is: open another node", "another")
     return links, below
 
 

@@ -18,6 +18,7 @@ from blockyard.node.interface import abilities
 from blockyard.node.interface import driver as interface
 from blockyard.node.interface.debugging import Debuggable
 from blockyard.node.interface.driver import Driver, FilterDriver, ProtocolDriver
+from blockyard.node.interface.snapshots import OffersSnapshot
 
 ABILITIES: Final[dict[str, type[Any]]] = {
     "creatable": interface.Creatable,
@@ -33,6 +34,7 @@ ABILITIES: Final[dict[str, type[Any]]] = {
     "ioctl": abilities.PassesIoctl,
     "probes-devices": abilities.ProbesDevices,
     "debuggable": Debuggable,
+    "offers-snapshot": OffersSnapshot,
 }
 
 

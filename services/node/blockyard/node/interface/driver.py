@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self, TypeVar, runtime_checkable
 
 from blockyard.base.clock import Clock
+from blockyard.node.interface.bitmaps import Bitmaps, NoBitmaps
 from blockyard.node.interface.child import Buffer, Child
 from blockyard.node.interface.flags import DiscardMode, Preallocation, Role
 from blockyard.node.interface.limits import Limits
@@ -45,6 +46,8 @@ class ChildSlot:
     required: bool = True
     many: bool = False
     """Any number of children: `NAME.0`, `NAME.1` ..."""
+    stays: bool = False
+    """The driver means this very node, whatever is put above it or in its place."""
 
     def takes(self, child: str) -> bool:
         """Whether a child of this name belongs here."""
@@ -67,6 +70,12 @@ class DriverContext:
     clock: Clock
     throttling: Throttling = field(default_factory=NoThrottling)
     """The throttle groups that a filter may join."""
+    bitmaps: Bitmaps = field(default_factory=NoBitmaps)
+    """The named bitmaps of the graph's nodes."""
+    of_job: bool = False
+    """A job opens it for itself, and steers it."""
+    restored: bool = False
+    """It was open when the service ended: what it had in memory is lost."""
     discard: DiscardMode = DiscardMode.UNMAP
     direct: bool = False
     """Bypass the host's page cache (cache.direct)."""

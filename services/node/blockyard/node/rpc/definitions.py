@@ -21,7 +21,7 @@ MAX_LABELS: Final = 64
 MAX_LABEL_BYTES: Final = 1024
 MAX_VALUE_DEPTH: Final = 32
 """Lists and maps inside each other; protobuf itself reads 100 levels of messages."""
-INSERTED_BY_JOBS: Final = ("copy_before_write", "mirror_top")
+INSERTED_BY_JOBS: Final = ("mirror_top",)
 """Filters that do nothing without the copy session behind them."""
 
 CREATE_NAMES: Final = {"cluster_size_bytes": "cluster_size", "backing_format": "backing_fmt"}

@@ -16,6 +16,7 @@ from blockyard.base.errors import (
     NoSpace,
     OperationUnsupported,
     RangeMisaligned,
+    RangeNotKept,
     ShuttingDown,
 )
 from blockyard.node.exports.nbd.buffers import Piece
@@ -56,6 +57,7 @@ _ERRORS: Final[tuple[tuple[type[BlockError], int], ...]] = (
     (AttachmentReadOnly, nbd.EPERM),
     (RangeMisaligned, nbd.EINVAL),
     (OperationUnsupported, nbd.EINVAL),
+    (RangeNotKept, nbd.EINVAL),
     (ShuttingDown, nbd.ESHUTDOWN),
 )
 _ERRNOS: Final = {
