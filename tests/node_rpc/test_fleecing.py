@@ -157,6 +157,33 @@ async def test_the_filter_stays_while_its_snapshot_is_open(house: NodeHouse):
     assert house.users("disk") == ["export/guest"]
 
 
+async def test_a_reopen_that_would_lose_the_point_in_time_is_refused(house: NodeHouse):
+    await disk(house)
+    await fleece(house)
+    reopen = house.client.nodes.reopen
+    await house.client.nodes.open(memory(SIZE, node_name="other"))
+    for definition, name in (
+        (copy_before_write("disk", "other", node_name="cbw"), "cbw.target"),
+        (copy_before_write("disk", "target", node_name="cbw", cbw_timeout=3), "cbw.cbw_timeout"),
+        (snapshot_access("other", node_name="past"), "past.file"),
+    ):
+        with pytest.raises(InvalidArgument) as refused:
+            await reopen([definition])
+        assert refused.value.name == name
+    await reopen([copy_before_write("disk", "target", node_name="cbw", labels={"for": "backup"})])
+    await house.client.data.write("cbw", MIB, b"x")
+    assert await house.client.data.read("past", 0, SIZE) == OLD
+
+
+async def test_another_filter_above_leaves_the_snapshot_where_it_is(house: NodeHouse):
+    await disk(house)
+    await fleece(house)
+    await house.client.nodes.insert_filter("cbw", generic("copy-on-read", {}, {"file": "cbw"}, node_name="upper"))
+    assert "export/guest" in house.users("upper")
+    await house.client.data.write("upper", MIB, b"x")
+    assert await house.client.data.read("past", 0, SIZE) == OLD
+
+
 async def test_nobody_writes_the_disk_past_the_filter(house: NodeHouse):
     await disk(house)
     await fleece(house)

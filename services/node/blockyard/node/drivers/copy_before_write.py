@@ -134,9 +134,11 @@ class CopyBeforeWriteDriver(InterposingFilter):
     # --- requests that change nothing that is read, or sizes -----------------------------------------------
 
     def write_now(self, offset: int, data: Buffer, flags: int) -> bool:
-        if flags & WRITE_UNCHANGED and self._own is not None:
-            return self.file.write_now(offset, data, flags)
-        return super().write_now(offset, data, flags)
+        own = self._own
+        if own is None:
+            return super().write_now(offset, data, flags)
+        free = flags & WRITE_UNCHANGED or own.past.free_now(offset, len(data))
+        return bool(free) and self.file.write_now(offset, data, flags)
 
     async def write(self, offset: int, data: Buffer, flags: int) -> None:
         if flags & WRITE_UNCHANGED and self._own is not None:
