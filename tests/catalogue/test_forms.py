@@ -34,6 +34,7 @@ def definitions(depth: int = 3) -> strategies.SearchStrategy[NodeDefinition]:
         discard=strategies.sampled_from(DiscardMode),
         labels=strategies.dictionaries(NAMES, strategies.text(max_size=8), max_size=2),
         followed=below | strategies.none(),
+        overlays=below | strategies.none(),
     )
 
 

@@ -218,6 +218,39 @@ async def test_a_changed_header_does_not_change_the_graph_after_a_restart(tmp_pa
         assert differences(before, await picture(house.client)) == []
 
 
+async def test_an_ephemeral_node_comes_back_without_what_was_written_to_it(tmp_path: Path):
+    async with living(tmp_path) as house:
+        house.raw_file("a.raw", b"a" * MIB)
+        definition = raw(file("a.raw", node_name="below"), node_name="e", labels={"team": "blue"})
+        definition.ephemeral = True
+        await house.client.nodes.open(definition)
+        await house.client.data.write("e", 0, b"x" * 512)
+        before = await picture(house.client)
+        assert agreed(house.graph)
+    for _ in range(2):
+        async with living(tmp_path) as house:
+            assert await failures(house) == {}
+            changed = differences(before, await picture(house.client))
+            assert [line for line in changed if "/size_bytes" not in line] == []
+            assert await house.client.data.read("e", 0, 512) == b"a" * 512
+            assert agreed(house.graph)
+
+
+async def test_a_node_comes_back_as_it_was_reopened(tmp_path: Path):
+    async with living(tmp_path) as house:
+        house.raw_file("a.raw", MIB)
+        await house.client.nodes.open(raw(file("a.raw"), node_name="a"))
+        wanted = raw("", node_name="a", read_only=True, labels={"team": "blue"}, discard="ignore")
+        wanted.raw.ClearField("file")
+        await house.client.nodes.reopen([wanted])
+        before = await picture(house.client)
+        assert before["nodes"]["a"]["read_only"] == "True"
+        assert agreed(house.graph)
+    async with living(tmp_path) as house:
+        assert differences(before, await picture(house.client)) == []
+        assert agreed(house.graph)
+
+
 # --- bitmaps ---------------------------------------------------------------------------------------------
 
 

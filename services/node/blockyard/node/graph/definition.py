@@ -41,6 +41,9 @@ class NodeDefinition:
     """Under a temporary overlay, which takes the name."""
     inactive: bool = False
     """It was handed over to another process when the catalogue kept it. No client says this."""
+    overlays: "NodeDefinition | None" = None
+    """What an ephemeral node was asked to be when the catalogue kept it: this is its overlay, to be made anew. No
+    client says this."""
     followed: "NodeDefinition | None" = None
     """What the header led to when the catalogue kept it; gives its nodes their names again. No client says this."""
 

@@ -61,8 +61,9 @@ def from_plain(values: Mapping[str, Any]) -> NodeDefinition:
             known["discard"] = DiscardMode(known["discard"])
         if "children" in known:
             known["children"] = {name: _reference(child) for name, child in known["children"].items()}
-        if known.get("followed") is not None:
-            known["followed"] = from_plain(known["followed"])
+        for name in ("followed", "overlays"):
+            if known.get(name) is not None:
+                known[name] = from_plain(known[name])
     except (AttributeError, TypeError, ValueError) as problem:
         raise InvalidArgument("definition", "a node's definition", str(problem)) from problem
     return NodeDefinition(**known)

@@ -161,9 +161,9 @@ class Opener:
             raise ChainTooDeep(definition.node_name or definition.driver, self._environment.max_chain_depth)
         definition.check()
         name = self._name(definition)
-        given = definition
-        if given.ephemeral:
-            definition = overlay_of(given)
+        given = definition if definition.ephemeral else definition.overlays
+        if definition.ephemeral:
+            definition = overlay_of(definition)
         class_ = driver_class(definition.driver)
         options = driver_options(class_, definition.options)
         edges = await self._open_children(name, class_, definition, depth, chain)
@@ -173,14 +173,14 @@ class Opener:
             context = driver_context(
                 self._graph, name, definition, children, of_job=self._of_job, restored=self._restoring
             )
-            if given.ephemeral:
+            if given is not None:
                 await make_overlay(class_, context)
             driver = await class_.open(options, context)
         except BaseException:
             _detach([edge for _, edge in edges])
             raise
         node = await self._node(name, definition, driver, context, edges, implicit)
-        node.given = given if given.ephemeral else None
+        node.given = given
         refresh(node)
         await self._follow_header(node, depth, chain)
         hold_chain(node)

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 def kept_definition(node: "Node") -> NodeDefinition:
     """What opens the same node with the same names and edges; see `opening.Opener`, `restoring`."""
-    if node.given is not None:
-        return replace(node.given, node_name=node.name)
     children: dict[str, NodeDefinition | str | None] = dict.fromkeys(_explicitly_none(node))
     followed: NodeDefinition | None = None
     for name, edge in node.children.items():
@@ -33,7 +31,7 @@ def kept_definition(node: "Node") -> NodeDefinition:
             children[name] = kept_definition(below)
         else:
             children[name] = below.name
-    return replace(_own(node), node_name=node.name, children=children, followed=followed)
+    return replace(_own(node), node_name=node.name, children=children, followed=followed, overlays=node.given)
 
 
 def full_definition(node: "Node") -> NodeDefinition:
