@@ -11,9 +11,11 @@ from blockyard.jobs.lifecycle import manager
 from blockyard.node.config import NodeConfig
 from blockyard.node.copying import session, sessions, work
 from blockyard.node.core import accounting, dirty, injection, pool, throttle
-from blockyard.node.drivers import memory
+from blockyard.node.drivers import blkverify, memory
 from blockyard.node.drivers.blkdebug import breakpoints
 from blockyard.node.drivers.blkdebug import options as blkdebug_options
+from blockyard.node.drivers.quorum import driver as quorum
+from blockyard.node.drivers.quorum import reporting
 from blockyard.node.exports.nbd import limits as nbd
 from blockyard.node.formats import blkdebug
 from blockyard.node.formats.qcow2 import limits as qcow2
@@ -60,6 +62,12 @@ def number(value: float) -> str:
 
 
 EXPECTED: dict[tuple[str, str], list[str]] = {
+    ("quorum", "children"): [str(quorum.CHILDREN_MAX)],
+    ("quorum", "bytes of one vote; seen by an inline read in all copies together"): [
+        size(quorum.VOTE_MAX), size(quorum.INLINE_MAX)
+    ],
+    ("quorum", "reports of one child, of one kind of request"): [f"{10**9 // reporting.INTERVAL_NS} a second"],
+    ("blkverify", "an inline read"): [size(blkverify.INLINE_MAX)],
     ("node service", "open nodes"): [number(NodeConfig().max_nodes)],
     ("node service", "backing files that headers chain"): [number(NodeConfig().max_chain_depth)],
     ("graph", "frames of Python for one request"): [str(graph._FRAMES_PER_LAYER), number(graph._FRAMES_MAX)],

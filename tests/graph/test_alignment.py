@@ -13,8 +13,9 @@ from blockyard.node.core.accounting import TRUNCATE, WRITE
 from blockyard.node.core.dirty import DirtyBitmap
 from blockyard.node.graph.bitmaps import Bitmap
 from blockyard.node.graph.definition import NodeDefinition
+from blockyard.node.graph.edge import Edge
 from blockyard.node.graph.node import Node
-from blockyard.node.interface.flags import NO_FALLBACK, Preallocation
+from blockyard.node.interface.flags import NO_FALLBACK, Preallocation, Role
 from tests.support.graphs import GraphGround, content
 from tests.support.strict import StrictDriver
 
@@ -205,3 +206,12 @@ async def test_failures_are_counted_and_bitmaps_marked_all_the_same(ground: Grap
         await ground.use(node).write(100, b"b")
     assert node.account.operations[WRITE].failed == 1
     assert node.bitmaps["b"].bits.dirty_bytes == 64 * KIB
+
+
+async def test_two_writes_past_the_end_at_once_grow_a_format_for_both(ground: GraphGround):
+    inner = await ground.toycow(await ground.strict(), size=8192)
+    edge = Edge(None, "file", Role.FILE, inner)
+    later = [asyncio.ensure_future(edge.write(offset, b"x" * 512)) for offset in (40_960, 20_480, 30_720)]
+    await asyncio.gather(*later)
+    assert inner.driver.size == 41_472
+    edge.detach()

@@ -51,7 +51,8 @@ class NbdPeer:
             await peer.option(nbd.OPT_SET_META_CONTEXT, nbd.meta_query(nbd.MetaQuery(name, contexts)))
         replies = await peer.option(nbd.OPT_GO, nbd.info_query(nbd.InfoQuery(name, ())))
         assert replies[-1][0] == nbd.REP_ACK, replies
-        peer.size, peer.flags = nbd.parse_info_export(replies[0][1])
+        export = next(data for _, data in replies if data[:2] == b"\0\0")  # NBD_INFO_EXPORT; QEMU tells more
+        peer.size, peer.flags = nbd.parse_info_export(export)
         return peer
 
     async def greet(self, flags: int = nbd.FLAG_C_FIXED_NEWSTYLE | nbd.FLAG_C_NO_ZEROES) -> int:

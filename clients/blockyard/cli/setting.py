@@ -27,6 +27,16 @@ def apply(definition: NodeDefinition, settings: Sequence[str]) -> None:
         _assign(definition, path, text)
 
 
+def add_children(definition: NodeDefinition, names: Sequence[str]) -> None:
+    """Open nodes as the children of a driver that takes any number."""
+    arm = definition.WhichOneof("driver")
+    message: Any = getattr(definition, arm) if arm else definition
+    field = message.DESCRIPTOR.fields_by_name.get("children")
+    if field is None or not field.is_repeated or field.message_type.full_name != NodeReference.DESCRIPTOR.full_name:
+        raise InvalidArgument(name="--child", expected="a driver that takes any number of children", found=f"{arm}")
+    message.children.extend(NodeReference(node_name=name) for name in names)
+
+
 def _assign(definition: NodeDefinition, path: str, text: str) -> None:
     message: Any = definition
     names = path.split(".")

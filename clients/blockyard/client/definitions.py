@@ -225,6 +225,32 @@ def throttle(file: Child, throttle_group: str, **common: Unpack[Common]) -> Node
     return with_common(NodeDefinition(throttle=options), common)
 
 
+def blkverify(test: Child, raw: Child, **common: Unpack[Common]) -> NodeDefinition:
+    """Compares an image under test with a raw copy of what it should contain."""
+    options = drivers.BlkverifyOptions(test=reference(test), raw=reference(raw))
+    return with_common(NodeDefinition(blkverify=options), common)
+
+
+def quorum(
+    children: Sequence[Child],
+    vote_threshold: int,
+    *,
+    blkverify: bool = False,
+    rewrite_corrupted: bool = False,
+    read_pattern: str = "",
+    **common: Unpack[Common],
+) -> NodeDefinition:
+    """Writes to several nodes and reads what most of them say. `read_pattern` is "quorum" or "fifo"."""
+    options = drivers.QuorumOptions(
+        children=[reference(child) for child in children],
+        vote_threshold=vote_threshold,
+        blkverify=blkverify,
+        rewrite_corrupted=rewrite_corrupted,
+        read_pattern=to_number(drivers.QuorumReadPattern, read_pattern, "read_pattern"),
+    )
+    return with_common(NodeDefinition(quorum=options), common)
+
+
 def generic(
     driver: str,
     options: Mapping[str, Plain] | None = None,

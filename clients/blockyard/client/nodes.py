@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from blockyard.client.calls import Service
+from blockyard.client.definitions import reference
 from blockyard.client.watching import Persistence, watch
 from blockyard.client.words import to_number
 from blockyard.v1 import node_pb2 as node
@@ -158,6 +159,26 @@ class Nodes:
         """Move a node and what is below it to another executor; they are drained meanwhile."""
         request = node.SetExecutorRequest(node_name=node_name, executor=executor)
         return await self._service.unary("SetExecutor", request, BlockDriverState)
+
+    async def add_child(
+        self,
+        node_name: str,
+        child: NodeDefinition | str,
+        *,
+        validate_only: bool = False,
+        timeout: float | None = None,
+    ) -> BlockDriverState:
+        """Give a node of a driver that takes any number of children one more: a node that is open, or one to open.
+        Its content should be the same already."""
+        request = node.AddChildRequest(node_name=node_name, child=reference(child), validate_only=validate_only)
+        return await self._service.unary("AddChild", request, BlockDriverState, timeout)
+
+    async def remove_child(
+        self, node_name: str, child: str, *, validate_only: bool = False, timeout: float | None = None
+    ) -> BlockDriverState:
+        """Take a child out by the name of its edge, `children.1`; it is closed if it was opened with its parent."""
+        request = node.RemoveChildRequest(node_name=node_name, child=child, validate_only=validate_only)
+        return await self._service.unary("RemoveChild", request, BlockDriverState, timeout)
 
     async def in_flight(self, node_name: str = "") -> Sequence[types.TrackedRequest]:
         """Requests in flight, oldest first, of one node or of all."""

@@ -40,6 +40,7 @@ async def open(
     force_share: bool = False,
     ephemeral: bool = False,
     backing: str = "",
+    child: Annotated[tuple[str, ...], Parameter(name="--child", metavar="NODE")] = (),
     direct: bool = False,
     set_: Annotated[tuple[str, ...], Parameter(name="--set", metavar="PATH=VALUE")] = (),
     definition: str = "",
@@ -59,6 +60,7 @@ async def open(
       blockyard node open --format null --set size=1G --set latency_ns=100000
       blockyard node open --format throttle --set file=disk --set throttle_group=gold --name limited
       blockyard node open --format snapshot-access --set file=keep --name past --read-only
+      blockyard node open --format quorum --child a --child b --child c --set vote_threshold=2 --name q
       blockyard node open --definition chain.json
 
     Parameters
@@ -79,6 +81,8 @@ async def open(
         Put a temporary overlay above it: writes go there and are gone with the node.
     backing
         Name of the open node to use as backing, or none to ignore what the image names.
+    child
+        Name of an open node, for a driver that takes any number of children (quorum); once for each, in order.
     direct
         Bypass the host's page cache.
     set_
@@ -98,7 +102,7 @@ async def open(
     wanted.force_share |= force_share
     wanted.ephemeral |= ephemeral
     wanted.cache.direct |= direct
-    _finish(wanted, backing, set_)
+    _finish(wanted, backing, child, set_)
     async with connected(options) as (client, out):
         out.one(await client.nodes.open(wanted, validate_only=dry_run), node_facts)
 
@@ -347,6 +351,53 @@ async def close(
         out.done(CloseNodeResponse(closed=closed), "" if options.quiet else words)
 
 
+@app.command
+async def add_child(node: str, child: str, /, *, dry_run: bool = False, options: Globals = DEFAULTS) -> None:
+    """Give a node one more child, if its driver takes any number (quorum).
+
+    Its content should be the same already: a mirror job makes it so, or rewrite_corrupted as it is read.
+
+    Examples:
+      blockyard node add-child q copy3
+      blockyard node add-child q copy3 --dry-run
+
+    Parameters
+    ----------
+    node
+        The node.
+    child
+        Name of the open node that becomes its child.
+    dry_run
+        Check only.
+    """
+    from blockyard.cli.describe import node_facts
+
+    async with connected(options) as (client, out):
+        out.one(await client.nodes.add_child(node, child, validate_only=dry_run), node_facts)
+
+
+@app.command
+async def remove_child(node: str, child: str, /, *, dry_run: bool = False, options: Globals = DEFAULTS) -> None:
+    """Take a child out of a node. It is closed if it was opened with its parent.
+
+    Examples:
+      blockyard node remove-child q children.1
+
+    Parameters
+    ----------
+    node
+        The node.
+    child
+        Name of the edge, as `blockyard node graph` draws it.
+    dry_run
+        Check only.
+    """
+    from blockyard.cli.describe import node_facts
+
+    async with connected(options) as (client, out):
+        out.one(await client.nodes.remove_child(node, child, validate_only=dry_run), node_facts)
+
+
 def _from_options(filename: str, format: str) -> "NodeDefinition":
     from blockyard.client import definitions
 
@@ -380,9 +431,11 @@ def _read(source: str) -> "NodeDefinition":
         ) from error
 
 
-def _finish(wanted: "NodeDefinition", backing: str, settings: tuple[str, ...]) -> None:
+def _finish(wanted: "NodeDefinition", backing: str, children: tuple[str, ...], settings: tuple[str, ...]) -> None:
     from blockyard.cli import setting
 
+    if children:
+        setting.add_children(wanted, children)
     if backing:
         setting.apply(wanted, [f"backing={backing}"])
     setting.apply(wanted, settings)

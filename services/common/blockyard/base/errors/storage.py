@@ -96,6 +96,40 @@ class IoError(StorageError):
 
 
 @dataclass(eq=False)
+class QuorumFailed(StorageError):
+    """The copies of a quorum that could be read say too different things."""
+
+    node_name: str
+    offset: int
+    length: int
+    votes: int
+    threshold: int
+    reason = "QUORUM_FAILED"
+    code = Code.DATA_LOSS
+    template = (
+        "the copies below node {node_name!r} disagree about [{offset}, +{length}): "
+        "{votes} of them say the same, {threshold} must"
+    )
+    advice = "Read the children one by one and compare; take the wrong one out with `blockyard node remove-child`."
+
+
+@dataclass(eq=False)
+class CopiesDiffer(StorageError):
+    """Two copies that must never differ do (blkverify)."""
+
+    node_name: str
+    operation: str
+    offset: int
+    detail: str
+    reason = "COPIES_DIFFER"
+    code = Code.DATA_LOSS
+    template = "{operation} on node {node_name!r}: its copies differ at offset {offset}: {detail}"
+    advice = (
+        "Compare the two children from that offset on; one of their drivers has a bug, or someone wrote behind it."
+    )
+
+
+@dataclass(eq=False)
 class ProtocolViolation(StorageError):
     """The other side of a connection sent bytes that its protocol forbids."""
 

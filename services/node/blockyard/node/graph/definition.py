@@ -93,9 +93,30 @@ class NodeDefinition:
         if self.executor:
             result["executor"] = self.executor
         result.update({name.replace("_", "-"): value for name, value in self.options.items()})
-        for name, child in self.children.items():
-            result[name] = child.as_dict() if isinstance(child, NodeDefinition) else child
+        result.update(
+            listed(
+                {
+                    name: child.as_dict() if isinstance(child, NodeDefinition) else child
+                    for name, child in self.children.items()
+                }
+            )
+        )
         return result
+
+
+def listed(children: Mapping[str, Any]) -> dict[str, Any]:
+    """Children as QEMU writes them: those of a driver that takes many are a list without gaps."""
+    result: dict[str, Any] = {}
+    lists: dict[str, dict[int, Any]] = {}
+    for name, child in children.items():
+        slot, dot, number = name.rpartition(".")
+        if dot and number.isdigit():
+            lists.setdefault(slot, {})[int(number)] = child
+        else:
+            result[name] = child
+    for slot, numbered in lists.items():
+        result[slot] = [numbered[at] for at in sorted(numbered)]
+    return result
 
 
 def check_name(name: str, field_name: str = "node_name") -> None:

@@ -187,7 +187,8 @@ class Edge:
         """Grow a format's node that is written past its end; protocol nodes, and raw with them, grow by writing."""
         driver = node.driver
         if isinstance(driver, FormatDriver) and not driver.transparent and end > driver.size:
-            await requests.truncate(node, align_up(end, SECTOR), Preallocation.OFF, exact=False)
+            size = align_up(end, SECTOR)
+            await requests.truncate(node, size, Preallocation.OFF, exact=False, only_grow=True)
 
     async def entered(self, type_: int = BLOCK_STATUS, offset: int = 0, length: int = 0) -> "Node":
         """The node, once it is not drained: where every request comes in, and is seen while it is held."""

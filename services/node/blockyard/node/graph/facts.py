@@ -25,6 +25,9 @@ async def node_info(node: "Node") -> NodeInfo:
     """What the driver tells of itself; what it leaves to the file below is asked there."""
     info = await node.driver.info()
     primary = node.primary
+    if primary is None and node.children and info.allocated_bytes < 0:
+        sizes = [(await node_info(edge.node)).allocated_bytes for edge in node.children.values()]
+        info.allocated_bytes = sum(sizes) if min(sizes) >= 0 else -1
     if primary is None or (info.allocated_bytes >= 0 and not node.is_filter):
         return info
     below = await node_info(primary.node)

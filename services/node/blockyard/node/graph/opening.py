@@ -101,7 +101,8 @@ def named_children(class_: type[Driver], definition: NodeDefinition) -> list[tup
         ]
         if slot.required and not given:
             raise MissingOption(class_.name, slot.name)
-        found += [(child, slot) for child in given]
+        # The wire's maps have no order.
+        found += [(child, slot) for child in sorted(given, key=lambda name: (len(name), name))]
     return found
 
 
@@ -138,6 +139,15 @@ class Opener:
         """Nodes that were there before and have a new parent."""
         below = (edge.node for node in self.opened for edge in node.children.values())
         return [node for node in dict.fromkeys(below) if node not in self.opened]
+
+    async def open_child(self, definition: NodeDefinition, parent: NodeDefinition, slot: ChildSlot) -> Node:
+        """As `open`, for one more child of a node that is open; it goes with its parent unless it has a name."""
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(self.close)
+            inherited = inherit(definition, parent, slot.role)
+            node = await self._open(inherited, implicit=not definition.node_name, depth=1, chain=())
+            undo.pop_all()
+            return node
 
     async def close(self) -> None:
         """Close what was opened, parents first, as if it had never been: nothing is published."""

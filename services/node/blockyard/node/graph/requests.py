@@ -214,7 +214,7 @@ async def discard(node: "Node", offset: int, length: int) -> None:
     limits = node.driver.limits
     alignment = 1 if node.hands_on else math.lcm(limits.discard_alignment, node.alignment)
     unit = max(alignment, limits.allocation_unit)
-    async with Admitted(node, DISCARD, offset, length, 0 if node.hands_on else unit):
+    async with Admitted(node, DISCARD, offset, length, zeroing.unit_of_change(node, unit)):
         try:
             _check_still_inside(node, offset, length)
             middle = zeroing.aligned_inside(node, offset, length, alignment)
@@ -263,8 +263,10 @@ async def _flush(node: "Node") -> None:
     await node.driver.flush()
 
 
-async def truncate(node: "Node", size: int, preallocation: Preallocation, exact: bool) -> None:
-    """Change the node's size; bitmaps follow."""
+async def truncate(
+    node: "Node", size: int, preallocation: Preallocation, exact: bool, *, only_grow: bool = False
+) -> None:
+    """Change the node's size; bitmaps follow. `only_grow`: a node that is as large when it is our turn stays so."""
     if node.read_only:
         raise node.write_refusal()
     driver = node.driver
@@ -273,6 +275,8 @@ async def truncate(node: "Node", size: int, preallocation: Preallocation, exact:
     start = min(size, driver.size)
     request = await node.tracker.begin(TRUNCATE, start, SERIALISE_ALL - start, 1)
     try:
+        if only_grow and driver.size >= size:
+            return
         await driver.truncate(size, preallocation, exact)
         for bitmap in node.bitmaps.values():
             bitmap.resize(driver.size)

@@ -85,7 +85,7 @@ def unit_to_serialise(node: "Node", offset: int, length: int, flags: int) -> int
         zeroing = limits.zero_alignment if node.zero_flags is not None else 1
         return math.lcm(node.alignment, zeroing, limits.allocation_unit or 1)
     if not isinstance(driver, FormatDriver):
-        return 0
+        return int(driver.changes_exclude)
     mapping = driver.lookup(offset, length)
     in_place = (
         mapping is not None and mapping.kind is MapKind.DATA and mapping.writable and mapping.length == length

@@ -26,8 +26,13 @@ if TYPE_CHECKING:
 
 
 def unit_to_serialise(node: "Node") -> int:
-    """The alignment that a write-zeroes request serialises; 0 for a filter, where it has no effect of its own."""
-    return 0 if node.hands_on else max(_unit(node), node.driver.limits.allocation_unit)
+    """The alignment that a write-zeroes request serialises."""
+    return unit_of_change(node, max(_unit(node), node.driver.limits.allocation_unit))
+
+
+def unit_of_change(node: "Node", unit: int) -> int:
+    """What zeroing or discarding serialises: nothing in a filter, where it has no effect of its own."""
+    return unit if not node.hands_on else int(node.driver.changes_exclude)
 
 
 def _unit(node: "Node") -> int:

@@ -27,6 +27,7 @@ ABILITIES: Final[dict[str, type[Any]]] = {
     "checkable": interface.Checkable,
     "emptyable": interface.Emptyable,
     "kernel-copy": interface.Copies,
+    "many-children": interface.ManyChildren,
     "probes": interface.Probes,
     "measurable": interface.Measurable,
     "reconfigurable": abilities.Reconfigurable,

@@ -149,6 +149,9 @@ class Driver(ABC):
     """To close it and open it again with other options loses nothing."""
     fixed_options: ClassVar[frozenset[str]] = frozenset()
     """Options that say what it is open on; an open node cannot change them."""
+    changes_exclude: ClassVar[bool] = False
+    """While a range is being changed no other request for it reaches the driver: it keeps copies that must never be
+    seen to differ. (Of formats what allocates excludes others anyway.)"""
 
     size: int
     """Bytes visible to the parent. A plain attribute: it is read on every request."""
@@ -346,6 +349,27 @@ class FilterDriver(Driver):
 
 
 # --- abilities: asked by isinstance, reported over RPC --------------------------------------------------
+
+
+@runtime_checkable
+class ManyChildren(Protocol):
+    """Can get and lose children while it is open (QEMU's bdrv_add_child and bdrv_del_child).
+
+    The graph decides in its own time which children there would be, and gives them to the driver while the node is
+    drained.
+    """
+
+    def next_child(self, children: Dict[str, Child]) -> str:
+        """Name for one more child beside these."""
+        ...
+
+    def check_children(self, children: Dict[str, Child]) -> None:
+        """Raises a catalogue error if these cannot be all its children. Changes nothing."""
+        ...
+
+    def adopt_children(self, children: Dict[str, Child]) -> Callable[[], None]:
+        """From now on these, which were checked, are all its children. No request is in flight. Takes it back."""
+        ...
 
 
 @runtime_checkable

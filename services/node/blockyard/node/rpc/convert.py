@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from blockyard.node.graph.bitmaps import Bitmap
-from blockyard.node.graph.definition import driver_options
+from blockyard.node.graph.definition import driver_options, listed
 from blockyard.node.graph.edge import Edge
 from blockyard.node.graph.facts import copy_on_read_users, node_info
 from blockyard.node.graph.node import Node
@@ -153,7 +153,7 @@ def _effective_options(node: Node) -> str:
         "discard": node.discard.value,
         "detect-zeroes": definition.detect_zeroes.value,
     }
-    children = {name: edge.node.name for name, edge in node.children.items()}
+    children = listed({name: edge.node.name for name, edge in node.children.items()})
     whole = {"driver": definition.driver, "node-name": node.name, **common, **values, **children}
     return "json:" + json.dumps(whole, sort_keys=True, default=str)
 

@@ -83,9 +83,9 @@ def _typed(message: Message) -> tuple[dict[str, Any], dict[str, NodeDefinition |
     for field, value in message.ListFields():
         name = field.name.replace("_", "-")
         if field.message_type is _REFERENCE and field.is_repeated:
-            children |= {f"{name}.{at}": _reference(item, f"{field.name}.{at}") for at, item in enumerate(value)}
+            children |= {f"{name}.{at}": reference_of(item, f"{field.name}.{at}") for at, item in enumerate(value)}
         elif field.message_type is _REFERENCE:
-            children[name] = _reference(value, field.name)
+            children[name] = reference_of(value, field.name)
         elif field.is_repeated:
             options[field.name] = [_element(field, item) for item in value]
         elif field.enum_type is not None:
@@ -108,10 +108,11 @@ def _generic(
     if not message.driver:
         raise MissingOption("generic", "driver")
     options = {name.replace("-", "_"): plain(value) for name, value in message.options.items()}
-    return message.driver, options, {name: _reference(item, name) for name, item in message.children.items()}
+    return message.driver, options, {name: reference_of(item, name) for name, item in message.children.items()}
 
 
-def _reference(message: drivers_pb2.NodeReference, field: str) -> NodeDefinition | str | None:
+def reference_of(message: drivers_pb2.NodeReference, field: str) -> NodeDefinition | str | None:
+    """A child: a definition, the name of an open node, or None for explicitly none."""
     kind = message.WhichOneof("reference")
     if kind == "definition":
         return definition_of(message.definition, field)

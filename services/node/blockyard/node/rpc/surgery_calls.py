@@ -5,6 +5,7 @@ from typing import Any
 from blockyard.base.errors import InvalidArgument, OperationUnsupported
 from blockyard.node.graph import actions, surgery
 from blockyard.node.graph.chain import subtree
+from blockyard.node.graph.children import add_child, remove_child
 from blockyard.node.graph.emptying import make_empty
 from blockyard.node.graph.ioctl import send_ioctl
 from blockyard.node.graph.leases import DEFAULT_SECONDS
@@ -15,7 +16,7 @@ from blockyard.node.interface.driver import BackingReference, Resizable
 from blockyard.node.interface.flags import Preallocation
 from blockyard.node.rpc.calls import Calls, later
 from blockyard.node.rpc.convert import full_state
-from blockyard.node.rpc.definitions import definition_of
+from blockyard.node.rpc.definitions import definition_of, reference_of
 from blockyard.node.rpc.words import word_of
 from blockyard.v1 import node_pb2, types_pb2
 
@@ -86,6 +87,20 @@ class SurgeryCalls(Calls):
         await self._graph.kept.keep(lambda: node.set_threshold(before), node)
         return await full_state(node)
 
+    async def AddChild(self, request: node_pb2.AddChildRequest, context: Any) -> types_pb2.BlockDriverState:  # noqa: N802
+        node = self._graph.get(request.node_name)
+        await add_child(
+            self._graph, node, reference_of(request.child, "child"), validate_only=request.validate_only
+        )
+        return await full_state(node)
+
+    async def RemoveChild(  # noqa: N802
+        self, request: node_pb2.RemoveChildRequest, context: Any
+    ) -> types_pb2.BlockDriverState:
+        node = self._graph.get(request.node_name)
+        await remove_child(self._graph, node, request.child, validate_only=request.validate_only)
+        return await full_state(node)
+
     async def MakeEmpty(self, request: node_pb2.MakeEmptyRequest, context: Any) -> node_pb2.MakeEmptyResponse:  # noqa: N802
         node = self._graph.get(request.node_name)
         await make_empty(self._graph, node)
@@ -126,5 +141,3 @@ class SurgeryCalls(Calls):
 
     AmendImage = later("AmendImage", "options of an image are fixed when it is created")
     RebaseImage = later("RebaseImage", "a stream job, or ChangeBackingFile, covers the common cases")
-    AddChild = later("AddChild", "no driver takes a changing number of children")
-    RemoveChild = later("RemoveChild", "no driver takes a changing number of children")

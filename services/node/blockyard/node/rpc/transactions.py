@@ -8,13 +8,13 @@ from google.rpc import code_pb2
 from blockyard.base.errors import InvalidArgument, MissingOption, NotImplementedYet
 from blockyard.node.copying.actions import CreateCopySession
 from blockyard.node.exports.actions import CreateExport, DeleteExport
-from blockyard.node.graph import actions, recording_actions
+from blockyard.node.graph import actions, children, recording_actions
 from blockyard.node.graph.reopening import Reopen
 from blockyard.node.graph.transaction import Action, EdgeFacts, Failed, Outcome, run
 from blockyard.node.rpc.calls import Backstage, Calls
 from blockyard.node.rpc.convert import basic_state, duration, full_state
 from blockyard.node.rpc.copy import spec_from
-from blockyard.node.rpc.definitions import definition_of
+from blockyard.node.rpc.definitions import definition_of, reference_of
 from blockyard.node.rpc.exports import wanted_export
 from blockyard.node.rpc.words import number_of
 from blockyard.v1 import bitmap_pb2, node_pb2, types_pb2
@@ -29,6 +29,8 @@ ACTIONS: Final[dict[str, Make]] = {
     "remove_filter": lambda _, wish: actions.RemoveFilter(wish.node_name),
     "replace": lambda _, wish: actions.ReplaceNode(wish.node_name, wish.replacement_node_name),
     "reopen": lambda _, wish: _reopen(wish),
+    "add_child": lambda _, wish: children.AddChild(wish.node_name, reference_of(wish.child, "child")),
+    "remove_child": lambda _, wish: children.RemoveChild(wish.node_name, wish.child),
     "create_bitmap": lambda _, wish: _create_bitmap(wish),
     "delete_bitmap": lambda _, wish: recording_actions.DeleteBitmap(wish.node_name, wish.name),
     "clear_bitmap": lambda _, wish: recording_actions.ClearBitmap(wish.node_name, wish.name),
