@@ -43,6 +43,9 @@ def members(described: Descriptor | EnumDescriptor | ServiceDescriptor) -> set[s
 
 
 def exists(name: str) -> bool:
+    if "::" in name:
+        file, _, test = name.partition("::")
+        return (ROOT / file).exists() and re.search(rf"def {test}\(", (ROOT / file).read_text()) is not None
     if "/" in name:
         roots = (ROOT, *(ROOT / "services").glob("*/blockyard"))
         return any((root / name).exists() for root in roots)
