@@ -18,7 +18,7 @@ BLOCKS = readme.blocks(PAGE)
 OURS = {
     f"blockyard.v1.{name}Service"
     for name in (
-        *("Attachment", "Bitmap", "Copy", "Data", "Debug", "Export"),
+        *("Attachment", "Bitmap", "Copy", "Data", "Debug", "Executor", "Export"),
         *("Job", "Node", "Secret", "Snapshot", "Stats", "Throttle"),
     )
 }
