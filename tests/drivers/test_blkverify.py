@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from blockyard.base.errors import CopiesDiffer, InvalidArgument, IoError, NodeReadOnly, OperationUnsupported
+from blockyard.base.errors import CopiesDiffer, InvalidArgument, IoError, OperationUnsupported
 from blockyard.node.drivers.blkverify import BlkverifyDriver
 from blockyard.node.interface.child import Child
 from blockyard.node.interface.flags import NO_FALLBACK, Role
@@ -156,14 +156,6 @@ async def test_block_status_is_that_of_the_image_under_test(pair: Pair):
     assert (first.kind, first.length) == (MapKind.ZERO, 64 << 10)
     second = await node.map(64 << 10, SIZE - (64 << 10))
     assert (second.kind, second.length) == (MapKind.DATA, 64 << 10)
-
-
-async def test_a_writable_node_needs_writable_children(pair: Pair):
-    test = await pair.ground.open("memory", {"size": SIZE}, name="test")
-    raw = await pair.ground.open("memory", {"size": SIZE}, name="raw", read_only=True)
-    with pytest.raises(NodeReadOnly):
-        await pair.ground.open("blkverify", {}, {"test": test, "raw": raw})
-    await pair.ground.open("blkverify", {}, {"test": test, "raw": raw}, read_only=True)
 
 
 async def test_nobody_else_may_write_either_of_them(pair: Pair):

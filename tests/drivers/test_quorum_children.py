@@ -9,7 +9,6 @@ from blockyard.base.errors import (
     LimitReached,
     MissingOption,
     NodeInUse,
-    NodeReadOnly,
 )
 from blockyard.node.drivers.quorum.driver import CHILDREN_MAX, QuorumDriver
 from blockyard.node.interface.child import Child
@@ -55,14 +54,6 @@ async def test_children_of_different_sizes_are_refused(house: House):
     with pytest.raises(InvalidArgument) as refusal:
         await house.over(await house.child(0), await house.child(1, SIZE - 512), threshold=1)
     assert refusal.value.name == "children.1"
-
-
-async def test_a_writable_quorum_needs_writable_children(house: House):
-    children = [await house.child(0), await house.child(1, read_only=True)]
-    with pytest.raises(NodeReadOnly) as refusal:
-        await house.over(*children, threshold=1)
-    assert refusal.value.node_name == children[1].node_name
-    await house.over(*children, threshold=1, read_only=True)
 
 
 async def test_no_node_has_two_votes(house: House):

@@ -6,6 +6,7 @@ import hashlib
 import os
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from blockyard.node.graph import children, surgery
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.graph import NodeReport
 from blockyard.node.graph.node import Node
+from blockyard.node.graph.reopening import Reopen
 from blockyard.node.graph.transaction import run
 from tests.support.eventually import eventually
 from tests.support.gated import Gates
@@ -217,6 +219,30 @@ async def test_nobody_else_writes_a_child_and_anybody_may_read_it(ground: Quorum
         ground.use(ground.graph.get("a"))
 
 
+async def test_a_writer_needs_children_that_can_be_written(ground: Quorums):
+    await ground.memory("a", SIZE)
+    await ground.memory("fixed", SIZE, read_only=True)
+    both: dict[str, NodeDefinition | str | None] = {"children.0": "a", "children.1": "fixed"}
+    node = await ground.graph.open(NodeDefinition("quorum", "q", {"vote_threshold": 1}, both))
+    ground.graph.release(ground.use(node, writable=False))
+    with pytest.raises(NodeReadOnly) as refusal:
+        ground.use(node)
+    assert refusal.value.node_name == "fixed"
+
+
+async def test_a_read_only_quorum_is_opened_for_writing_with_its_children(ground: Quorums):
+    copies = {f"children.{at}": ground.copy(at, "file") for at in range(2)}
+    definition = NodeDefinition("quorum", "q", {"vote_threshold": 2}, copies, read_only=True)
+    node = await ground.graph.open(definition)
+    with pytest.raises(NodeReadOnly):
+        ground.use(node)
+    await run(ground.graph, [Reopen([replace(definition, read_only=False)])])
+    user = ground.use(node)
+    await user.write(0, b"now")
+    await user.flush()
+    assert {ground.path(at).read_bytes()[:3] for at in range(2)} == {b"now"}
+
+
 async def test_the_specification_opens_the_same_quorum_again(ground: Quorums):
     node = await ground.quorum(3, 2, driver="file", rewrite_corrupted=True)
     found = node.definition.as_dict()
@@ -237,6 +263,21 @@ async def test_a_child_may_be_under_a_filter_that_comes_and_goes(ground: Quorums
     await surgery.remove_filter(ground.graph, filter_node)
     await ground.graph.close("f")
     assert {ground.path(at).read_bytes()[:7] for at in range(2)} == {b"through"}
+
+
+async def test_what_takes_a_childs_place_must_be_as_long_and_no_child_already(ground: Quorums):
+    for name, size in (("a", SIZE), ("b", SIZE), ("c", SIZE), ("long", 2 * SIZE)):
+        await ground.memory(name, size)
+    both: dict[str, NodeDefinition | str | None] = {"children.0": "a", "children.1": "b"}
+    node = await ground.graph.open(NodeDefinition("quorum", "q", {"vote_threshold": 1}, both))
+    for target, error in (("b", NodeInUse), ("long", InvalidArgument)):
+        with pytest.raises(error):
+            await surgery.replace_node(ground.graph, ground.graph.get("a"), ground.graph.get(target))
+        assert [edge.node.name for edge in node.children.values()] == ["a", "b"]
+    await surgery.replace_node(ground.graph, ground.graph.get("a"), ground.graph.get("c"))
+    user = ground.use(node)
+    await user.write(0, b"there")
+    assert await content(ground.use(ground.graph.get("c"), "look", writable=False), 0, 5) == b"there"
 
 
 # --- children that come and go ---------------------------------------------------------------------------

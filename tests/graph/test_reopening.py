@@ -146,6 +146,18 @@ async def test_labels_change(ground: Yard):
     assert ground.graph.get("disk").definition.labels == {"tier": "gold"}
 
 
+async def test_memory_that_is_opened_for_writing_is_written(ground: Yard):
+    node = await ground.graph.open(NodeDefinition("memory", "m", {"size": MIB}, read_only=True))
+    await reopen(ground, NodeDefinition("memory", "m", {"size": MIB}))
+    await ground.use("m").write(0, b"x")
+    for user in list(node.parents):
+        user.detach()
+    again = NodeDefinition("memory", "m", {"size": MIB}, read_only=True)
+    with pytest.raises(BlockError):
+        await run(ground.graph, [Reopen([again]), Fails()])
+    await ground.use("m").write(0, b"y")
+
+
 async def test_memory_keeps_its_bytes(ground: Yard):
     await ground.graph.open(NodeDefinition("memory", "m", {"size": MIB}))
     user = ground.use("m")

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
-from blockyard.base.errors import BlockError, CopiesDiffer, InvalidArgument, NodeReadOnly, OperationUnsupported
+from blockyard.base.errors import BlockError, CopiesDiffer, InvalidArgument, OperationUnsupported
 from blockyard.base.units import MIB
 from blockyard.node.drivers import _copies
 from blockyard.node.drivers._copies import Answer
@@ -53,9 +53,6 @@ class BlkverifyDriver(FilterDriver):
         test, raw = context.children["test"], context.children["raw"]
         if raw.size < test.size:
             raise InvalidArgument("raw", f"a node of at least {test.size} bytes, as the test image", str(raw.size))
-        for child in (test, raw):
-            if child.read_only and not context.read_only:
-                raise NodeReadOnly(child.node_name)
         return cls(context)
 
     def child_permissions(self, child: str, role: Role, above: Permissions, *, writable: bool) -> Permissions:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from blockyard.base.errors import BlockError
 from blockyard.node.graph.edge import Edge
 from blockyard.node.graph.permissions import refresh
+from blockyard.node.interface.driver import ManyChildren
 
 if TYPE_CHECKING:
     from blockyard.node.graph.node import Node
@@ -92,8 +93,12 @@ class Changes:
         return [name for at, name in self._concerned if at >= count]
 
     def settle(self) -> None:
-        """Let permissions follow. Raises PermissionConflict or NodeReadOnly; then everything is as it was."""
+        """Let permissions follow. Raises PermissionConflict or NodeReadOnly, or what a driver of many children has
+        against one that another node became; then everything is as it was."""
         try:
+            for parent in {edge.parent for edge, _ in self.arrived() if edge.parent is not None}:
+                if isinstance(parent.driver, ManyChildren):
+                    parent.driver.check_children(parent.children)
             refresh(*self.touched.values())
         except BlockError:
             self.undo()

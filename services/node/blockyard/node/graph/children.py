@@ -18,7 +18,7 @@ from blockyard.base.errors import (
 )
 from blockyard.node.graph.chain import descends
 from blockyard.node.graph.definition import NodeDefinition
-from blockyard.node.graph.opening import Opener
+from blockyard.node.graph.opening import Opener, inherit
 from blockyard.node.graph.transaction import Action, Plan, run
 from blockyard.node.interface.driver import ChildSlot, ManyChildren
 
@@ -70,7 +70,8 @@ class AddChild(Action):
         if isinstance(self._reference, str):
             return
         self._opener = Opener(plan.graph, plan.opened)
-        self._added = await self._opener.open_child(self._reference, node.definition, slot)
+        inherited = inherit(self._reference, node.definition, slot.role)
+        self._added = await self._opener.open(inherited, implicit=not self._reference.node_name)
         plan.opened.update((opened.name, opened) for opened in self._opener.opened)
 
     def touches(self, plan: Plan) -> "list[Node]":

@@ -140,15 +140,6 @@ class Opener:
         below = (edge.node for node in self.opened for edge in node.children.values())
         return [node for node in dict.fromkeys(below) if node not in self.opened]
 
-    async def open_child(self, definition: NodeDefinition, parent: NodeDefinition, slot: ChildSlot) -> Node:
-        """As `open`, for one more child of a node that is open; it goes with its parent unless it has a name."""
-        async with AsyncExitStack() as undo:
-            undo.push_async_callback(self.close)
-            inherited = inherit(definition, parent, slot.role)
-            node = await self._open(inherited, implicit=not definition.node_name, depth=1, chain=())
-            undo.pop_all()
-            return node
-
     async def close(self) -> None:
         """Close what was opened, parents first, as if it had never been: nothing is published."""
         async with AsyncExitStack() as closing:  # goes on when one has a problem

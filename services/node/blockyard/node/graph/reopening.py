@@ -13,6 +13,7 @@ Invariants
 """
 
 from contextlib import AsyncExitStack
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from blockyard.base.errors import BlockError, GraphCycle, MissingOption, NodeInUse
@@ -202,6 +203,8 @@ class _Switched:
         self.node = step.node
         self._step = step
         self._before = step.node.context
+        self._values = replace(step.node.context)
+        """What it says now: a driver that keeps it finds the new values in it."""
         class_ = type(step.node.driver)
         opens_again = class_.reopens and (not step.keeps_options or issubclass(class_, FormatDriver))
         self._opens_again = step.changes_driver and opens_again
@@ -228,6 +231,10 @@ class _Switched:
             await self._held.enter_async_context(drained(node))
             await requests.flush(node)
             await node.driver.reconfigure(step.context)
+        elif step.changes_driver:
+            _overwrite(node.context, step.context)
+            _adopt(node, node.context)
+            return
         _adopt(node, step.context)
         await self._held.aclose()
 
@@ -247,8 +254,16 @@ class _Switched:
             elif node.context is not self._before and isinstance(node.driver, Reconfigurable):
                 await self._held.enter_async_context(drained(node))
                 await node.driver.reconfigure(self._before)
+            else:
+                _overwrite(self._before, self._values)
             _adopt(node, self._before)
             hold_chain(node)
+
+
+def _overwrite(context: "DriverContext", values: "DriverContext") -> None:
+    """Tell a driver that is neither opened anew nor can be told otherwise: it looks there (`DriverContext`)."""
+    for item in fields(values):
+        setattr(context, item.name, getattr(values, item.name))
 
 
 def _adopt(node: "Node", context: "DriverContext") -> None:

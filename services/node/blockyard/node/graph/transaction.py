@@ -32,8 +32,6 @@ from blockyard.base.errors import (
     BlockError,
     LimitReached,
     NodeNotFound,
-    NodeReadOnly,
-    PermissionConflict,
     TransactionFailed,
 )
 from blockyard.node.graph.changes import Changes
@@ -254,8 +252,8 @@ class _Run:
             try:
                 changes.settle()
                 changes.freeze(self._reason)
-            except (PermissionConflict, NodeReadOnly) as error:
-                about = [index for index, name in concerned if name == error.node_name]
+            except BlockError as error:
+                about = [index for index, name in concerned if name == getattr(error, "node_name", "")]
                 self._fail((about or [index for index, _ in concerned])[-1], error)
         news = self._graph.take_news()
         self._plan.altered += [node for node in news if node not in self._plan.altered]

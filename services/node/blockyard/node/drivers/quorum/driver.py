@@ -85,12 +85,13 @@ class QuorumDriver(ProtocolDriver):
     def __init__(self, options: QuorumOptions, context: DriverContext) -> None:
         self._options = options
         self._node_name = context.node_name
-        self._read_only = context.read_only
-        self._rewrites = options.rewrite_corrupted and not context.read_only
+        self._context = context
         self._reporter = Reporter(context.report, context.clock)
         self._growing = asyncio.Lock()
         self._children: tuple[Child, ...] = ()
         self._next_index = 0
+        self._uneven = False
+        """A change of size failed in part: some children may be longer than the others."""
         self.limits = Limits(max_transfer=VOTE_MAX)
 
     @classmethod
@@ -110,7 +111,7 @@ class QuorumDriver(ProtocolDriver):
         return f"children.{max([self._next_index, *(_index(name) + 1 for name in children)])}"
 
     def check_children(self, children: Mapping[str, Child]) -> None:
-        """Raises InvalidArgument, LimitReached, NodeReadOnly or NodeInUse."""
+        """Raises InvalidArgument, LimitReached or NodeInUse. Whether they may be written permissions tell."""
         threshold, count = self._options.vote_threshold, len(children)
         if count > CHILDREN_MAX:
             raise LimitReached("children of a quorum", CHILDREN_MAX)
@@ -124,10 +125,8 @@ class QuorumDriver(ProtocolDriver):
             if child.node_name in names:
                 raise NodeInUse(child.node_name, "count twice the votes of", self._node_name)
             names.add(child.node_name)
-            if child.size != size:
+            if child.size != size and not (self._uneven and child.size > size):
                 raise InvalidArgument(name, f"a node of {size} bytes, as the others", f"{child.size} bytes")
-            if child.read_only and not self._read_only:
-                raise NodeReadOnly(child.node_name)
 
     def adopt_children(self, children: Mapping[str, Child]) -> Callable[[], None]:
         """In the order of their indexes, which is that of `fifo`."""
@@ -143,7 +142,7 @@ class QuorumDriver(ProtocolDriver):
 
     def child_permissions(self, child: str, role: Role, above: Permissions, *, writable: bool) -> Permissions:
         """As its parents have it, but nobody else may make one copy differ from the others (quorum_child_perm)."""
-        used = above.used | (MAY_WRITE if self._rewrites else 0)
+        used = above.used | (MAY_WRITE if self._rewrites() else 0)
         return Permissions(used, above.shared & (CONSISTENT_READ | WRITE_UNCHANGED))
 
     # --- reads -------------------------------------------------------------------------------------------
@@ -178,7 +177,7 @@ class QuorumDriver(ProtocolDriver):
         losers = [children[at] for at in voters if at not in winner]
         for child in losers:
             self._reporter.child_is_bad(child, READ, offset, len(into))
-        if losers and self._rewrites:
+        if losers and self._rewrites():
             await self._rewrite(losers, offset, copies[winner[0]])
 
     async def _read_first(self, offset: int, into: memoryview) -> None:
@@ -266,9 +265,10 @@ class QuorumDriver(ProtocolDriver):
         if failures and size > before:
             grown = [child for child, answer in zip(children, answers, strict=True) if answer is None]
             if grown:
-                await _copies.ask([child.truncate(before, exact=True) for child in grown])
+                undone = await _copies.ask([child.truncate(before, exact=True) for child in grown])
+                self._uneven |= any(answer is not None for answer in undone)
         elif len(failures) < len(children):
-            self.size = size
+            self.size, self._uneven = size, bool(failures)
         if failures:
             raise voting.voted_failure(failures)
 
@@ -287,8 +287,11 @@ class QuorumDriver(ProtocolDriver):
             self._reporter.nobody_won(type_, offset, length)
             raise voting.voted_failure(failures)
 
+    def _rewrites(self) -> bool:
+        return self._options.rewrite_corrupted and not self._context.read_only
+
     def _check_writable(self) -> None:
-        if self._read_only:
+        if self._context.read_only:
             raise NodeReadOnly(self._node_name)
 
     # --- facts -------------------------------------------------------------------------------------------
