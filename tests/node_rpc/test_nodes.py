@@ -32,6 +32,8 @@ from blockyard.base.errors import (
     UnknownOption,
 )
 from blockyard.client.definitions import NO_NODE, file, generic, memory, null, qcow2, raw
+from blockyard.node.graph.edge import Edge
+from blockyard.node.interface.flags import Role
 from blockyard.v1 import drivers_pb2 as drivers
 from blockyard.v1 import node_pb2 as node
 from blockyard.v1 import types_pb2 as types
@@ -394,3 +396,14 @@ async def test_a_repeated_close_with_one_request_id_answers_as_before(house: Nod
     await house.client.nodes.open(memory(512, node_name="a"))
     assert await house.client.nodes.close("a", request_id="one") == ("a",)
     assert await house.client.nodes.close("a", request_id="one") == ("a",)
+
+
+async def test_a_child_is_shown_while_a_parent_of_it_is_being_opened(house: NodeHouse):
+    await house.client.nodes.open(memory(MIB, node_name="m"))
+    edge = Edge(None, "file", Role.FILE, house.graph.get("m"))
+    try:
+        shown = await house.client.nodes.get("m")
+        assert [(holder.kind, holder.name, holder.edge) for holder in shown.holders] == [("node", "", "file")]
+        assert (await house.client.nodes.graph()).edges[0].holder.edge == "file"
+    finally:
+        edge.detach()

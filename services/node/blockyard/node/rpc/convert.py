@@ -193,8 +193,10 @@ def holder(edge: Edge) -> types_pb2.Holder:
     """Who keeps a node by this edge."""
     if isinstance(edge, User):
         found = types_pb2.Holder(kind=edge.kind, name=edge.name, hold_time=timestamp(edge.held_since_ns))
+    elif edge.parent is None:
+        # Its parent is being opened, and has no name in the graph yet.
+        found = types_pb2.Holder(kind="node", edge=edge.name)
     else:
-        assert edge.parent is not None
         found = types_pb2.Holder(
             kind="node", name=edge.parent.name, edge=edge.name, hold_time=timestamp(edge.parent.created_ns)
         )
