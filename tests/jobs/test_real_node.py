@@ -149,6 +149,17 @@ async def test_a_full_target_pauses_a_job_by_policy_and_resume_goes_on(yard):
         await yard.jobs.mirror("a", "t", job_id="m", on_target_error="stop")
 
 
+async def test_both_nodes_of_a_job_name_it(yard):
+    await yard.memory("a", random.Random(1).randbytes(SIZE))
+    await yard.memory("t", SIZE)
+    await yard.jobs.backup("a", "t", job_id="b", speed_bytes_per_second=1)
+    for name in ("a", "t"):
+        assert list((await yard.node.nodes.get(name)).jobs) == ["b"]
+    await yard.jobs.cancel("b")
+    await until(yard, "b", CONCLUDED)
+    assert list((await yard.node.nodes.get("a")).jobs) == []
+
+
 async def test_a_job_can_be_paused_slowed_changed_and_cancelled(yard):
     await yard.memory("a", random.Random(1).randbytes(SIZE))
     await yard.memory("t", SIZE)

@@ -79,8 +79,10 @@ class _Picture:
         words = [name, node.driver, units.size(node.size_bytes)]
         words += ["read-only"] if node.read_only else []
         words += [node.filename] if node.filename else []
-        users = self._users[name] + [f"job {job}" for job in node.jobs]
-        return "  ".join(words) + (f"  [{', '.join(dict.fromkeys(users))}]" if users else "")
+        users = self._users[name]
+        known = {user.partition(":")[0] for user in users}
+        users = users + [f"job {job}" for job in node.jobs if f"job {job}" not in known]
+        return "  ".join(words) + (f"  [{', '.join(users)}]" if users else "")
 
 
 def dot(graph: GetGraphResponse) -> str:

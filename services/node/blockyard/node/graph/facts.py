@@ -36,4 +36,5 @@ async def node_info(node: "Node") -> NodeInfo:
     info.allocated_bytes = below.allocated_bytes
     if isinstance(node.driver, FormatDriver) and node.driver.transparent:
         info.variable_length, info.scsi_generic = below.variable_length, below.scsi_generic
+        info.has_zero_init = below.has_zero_init
     return info

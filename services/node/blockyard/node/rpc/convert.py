@@ -88,7 +88,7 @@ def basic_state(node: Node, info: NodeInfo = _UNKNOWN) -> types_pb2.BlockDriverS
             types_pb2.OpBlocker(operation=item.operation, reason=item.reason, owner=item.owner)
             for item in blockers(node)
         ],
-        jobs=sorted({edge.name for edge in node.parents if isinstance(edge, User) and edge.kind == "job"}),
+        jobs=_jobs(node),
         quiesce_counter=node.quiesced,
         implicit=node.implicit,
         active=node.active,
@@ -119,6 +119,12 @@ async def full_state(node: Node) -> types_pb2.BlockDriverState:
     for name, value in info.specific.items():
         state.format_specific[name].CopyFrom(option_value(value))
     return state
+
+
+def _jobs(node: Node) -> list[str]:
+    """Ids of the jobs that use the node. A session's edge is called `ID:source` or `ID:target`."""
+    names = (edge.name for edge in node.parents if isinstance(edge, User) and edge.kind == "job")
+    return sorted({name.rpartition(":")[0] or name for name in names})
 
 
 def _backing(node: Node) -> tuple[str, str]:
