@@ -33,10 +33,12 @@ def required() -> bool:
     return os.environ.get(REQUIRED_VARIABLE, "") not in ("", "0")
 
 
-def run(*command: str | Path, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: str | Path, check: bool = True, timeout: float = 60, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a peer and return its output as text; `check` fails the test with what it printed."""
     result = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, timeout=timeout, check=False
+        [str(part) for part in command], capture_output=True, text=True, timeout=timeout, check=False, cwd=cwd
     )
     if check:
         assert result.returncode == 0, f"{' '.join(map(str, command))}\n{result.stdout}{result.stderr}"
