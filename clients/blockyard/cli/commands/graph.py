@@ -1,7 +1,5 @@
 """`blockyard graph`: change what lies above what, while guests go on."""
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from blockyard.cli.app import sub_app
@@ -200,14 +198,6 @@ def _edge(edge: "GetGraphResponse.Edge") -> str:
 
 
 def _read(source: str, message: "Read") -> "Read":
-    """A message as JSON, out of a file or standard input."""
-    from google.protobuf import json_format
+    from blockyard.cli.messages import read
 
-    text = sys.stdin.read() if source == "-" else Path(source).read_text()
-    try:
-        return json_format.Parse(text, message)
-    except json_format.ParseError as error:
-        name = message.DESCRIPTOR.name
-        raise CommandFailed(
-            Exit.USAGE, f"{source} is no {name}: {error}", f"Its fields stand in protos/blockyard/v1 under {name}."
-        ) from error
+    return read(source, message, f"Its fields stand in protos/blockyard/v1 under {message.DESCRIPTOR.name}.")

@@ -2,7 +2,6 @@
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
@@ -416,19 +415,14 @@ def _from_options(filename: str, format: str) -> "NodeDefinition":
 
 
 def _read(source: str) -> "NodeDefinition":
-    from google.protobuf import json_format
-
+    from blockyard.cli.messages import read
     from blockyard.v1.drivers_pb2 import NodeDefinition
 
-    text = sys.stdin.read() if source == "-" else Path(source).read_text()
-    try:
-        return json_format.Parse(text, NodeDefinition())
-    except json_format.ParseError as error:
-        raise CommandFailed(
-            Exit.USAGE,
-            f"{source} is no NodeDefinition: {error}",
-            "Its fields stand in protos/blockyard/v1/drivers.proto; `node show NAME -o json` shows examples.",
-        ) from error
+    return read(
+        source,
+        NodeDefinition(),
+        "Its fields stand in protos/blockyard/v1/drivers.proto; `node show NAME -o json` shows examples.",
+    )
 
 
 def _finish(wanted: "NodeDefinition", backing: str, children: tuple[str, ...], settings: tuple[str, ...]) -> None:

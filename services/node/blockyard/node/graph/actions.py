@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from blockyard.base.errors import GraphCycle, InvalidArgument, NodeInUse, OperationUnsupported
 from blockyard.node.graph import requests
 from blockyard.node.graph.chain import descends
-from blockyard.node.graph.modes import CHANGING, ready_to_write
+from blockyard.node.graph.modes import ready_to_write
 from blockyard.node.graph.moving import check_movable, own_freeze
 from blockyard.node.graph.opening import Opener
 from blockyard.node.graph.transaction import Action, Plan
 from blockyard.node.interface.flags import Role
+from blockyard.node.interface.permissions import CHANGING
 from blockyard.node.interface.snapshots import OffersSnapshot
 
 if TYPE_CHECKING:

@@ -62,10 +62,11 @@ def descends(node: "Node", target: "Node") -> bool:
     return False
 
 
-def subtree(node: "Node") -> "list[Node]":
-    """A node and everything below it, each once, parents before their children."""
+def subtree(*nodes: "Node") -> "list[Node]":
+    """The nodes and everything below them, each once, parents before their children."""
     found: list[Node] = []
-    pending, seen = [(node, False)], set()
+    pending = [(node, False) for node in nodes]
+    seen: set[str] = set()
     while pending:
         current, children_done = pending.pop()
         if children_done:

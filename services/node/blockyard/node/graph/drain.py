@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
+from blockyard.node.graph.chain import subtree
 from blockyard.node.graph.throttling import all_passing
 
 if TYPE_CHECKING:
@@ -29,18 +30,7 @@ async def drained(*nodes: "Node") -> AsyncIterator[None]:
 def parents_first(nodes: "Iterable[Node]") -> "list[Node]":
     """The nodes, each once, no child before a parent of it: the order in which they come to rest."""
     wanted = {node.uid: node for node in nodes}
-    order: list[Node] = []
-    seen: set[str] = set()
-    pending = [(node, False) for node in wanted.values()]
-    while pending:
-        node, below_done = pending.pop()
-        if below_done:
-            order.append(node)
-        elif node.uid not in seen:
-            seen.add(node.uid)
-            pending.append((node, True))
-            pending += [(edge.node, False) for edge in node.children.values()]
-    return [node for node in reversed(order) if node.uid in wanted]
+    return [node for node in subtree(*wanted.values()) if node.uid in wanted]
 
 
 async def at_rest(node: "Node") -> None:

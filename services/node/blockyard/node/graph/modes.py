@@ -20,25 +20,24 @@ else.
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, cast
 
 from blockyard.base.errors import BackingChanged, BlockError, NodeInUse, NodeReadOnly
 from blockyard.node.graph import requests
+from blockyard.node.graph.chain import subtree
 from blockyard.node.graph.definition import driver_options
 from blockyard.node.graph.drain import drained
 from blockyard.node.graph.permissions import refresh, tell
 from blockyard.node.interface.abilities import Reconfigurable
 from blockyard.node.interface.driver import FormatDriver
 from blockyard.node.interface.flags import Role
-from blockyard.node.interface.permissions import RESIZE, WRITE, WRITE_UNCHANGED
+from blockyard.node.interface.permissions import CHANGING
 
 if TYPE_CHECKING:
     from blockyard.node.graph.edge import Edge
     from blockyard.node.graph.graph import Graph
     from blockyard.node.graph.node import Node
     from blockyard.node.interface.driver import Driver, DriverContext
-
-CHANGING: Final = WRITE | WRITE_UNCHANGED | RESIZE
 
 
 # --- reading and writing ---------------------------------------------------------------------------------
@@ -63,7 +62,7 @@ async def ready_to_write(graph: "Graph", node: "Node") -> None:
 
     Raises NodeReadOnly for a node that may not be written, FileReadOnly or FileBusy for a file that cannot be.
     """
-    if node.active and not _read_only(node) and not any(each.mode_lock.locked() for each in _whole(node)):
+    if node.active and not _read_only(node) and not any(each.mode_lock.locked() for each in subtree(node)):
         return
     async with _alone(node):
         if not node.active:
@@ -100,7 +99,7 @@ def _read_only(node: "Node") -> "list[Node]":
 async def _alone(node: "Node") -> AsyncIterator[None]:
     """Nobody else changes the mode of the node or of anything below it. Locks are taken in one order by all."""
     async with AsyncExitStack() as held:
-        for each in sorted(_whole(node), key=lambda each: each.uid):
+        for each in sorted(subtree(node), key=lambda each: each.uid):
             await held.enter_async_context(each.mode_lock)
         yield
 
@@ -150,7 +149,7 @@ async def activate(graph: "Graph", node: "Node") -> None:
     what opening raises; then all of it is handed over as before.
     """
     async with _alone(node):
-        group = [each for each in _whole(node) if not each.active]
+        group = [each for each in subtree(node) if not each.active]
         if group:
             await _switch(graph, group, inactive=False)
     for each in group:
@@ -161,23 +160,9 @@ async def activate(graph: "Graph", node: "Node") -> None:
     graph.changed(*group)
 
 
-def _whole(node: "Node") -> "list[Node]":
-    """A node and all below it, each after all its parents among them."""
-    found: dict[str, Node] = {}
-
-    def visit(each: "Node") -> None:
-        for edge in each.children.values():
-            if edge.node.uid not in found:
-                visit(edge.node)
-        found[each.uid] = each
-
-    visit(node)
-    return list(reversed(found.values()))
-
-
 def _handed_over_with(node: "Node") -> "list[Node]":
     group: list[Node] = []
-    for each in _whole(node):
+    for each in subtree(node):
         stays = any(
             edge.parent is not None and edge.parent.active and edge.parent not in group for edge in each.parents
         )

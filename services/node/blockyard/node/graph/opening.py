@@ -31,13 +31,13 @@ from blockyard.node.graph.edge import Edge
 from blockyard.node.graph.ephemeral import make_overlay, overlay_of
 from blockyard.node.graph.executors import MAIN
 from blockyard.node.graph.freezing import hold_chain, let_go
-from blockyard.node.graph.modes import CHANGING, ready_to_write
+from blockyard.node.graph.modes import ready_to_write
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.permissions import refresh
 from blockyard.node.graph.referring import path_of
 from blockyard.node.interface.driver import BackingReference, ChildSlot, Driver, DriverContext, FormatDriver
 from blockyard.node.interface.flags import Role
-from blockyard.node.interface.permissions import NOTHING
+from blockyard.node.interface.permissions import CHANGING, NOTHING
 
 if TYPE_CHECKING:
     from blockyard.node.graph.graph import Graph

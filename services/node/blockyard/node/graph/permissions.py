@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING
 
 from blockyard.base.errors import PermissionConflict
 from blockyard.node.interface.permissions import (
+    CHANGING,
     NAMES,
-    RESIZE,
-    WRITE,
-    WRITE_UNCHANGED,
     FollowsPermissions,
     Permissions,
     names,
@@ -27,8 +25,6 @@ from blockyard.node.interface.permissions import (
 if TYPE_CHECKING:
     from blockyard.node.graph.edge import Edge
     from blockyard.node.graph.node import Node
-
-_CHANGING = WRITE | WRITE_UNCHANGED | RESIZE
 
 
 def refresh(*nodes: "Node") -> None:
@@ -60,7 +56,7 @@ def check(node: "Node", planned: "dict[Edge, Permissions] | None" = None) -> Non
     planned = planned or {}
     edges = [(edge, planned.get(edge, edge.permissions)) for edge in node.parents]
     used, shared = together([permissions for _, permissions in edges])
-    if node.read_only and used & _CHANGING:
+    if node.read_only and used & CHANGING:
         raise node.write_refusal()
     doubtful = used & ~shared
     if not doubtful:

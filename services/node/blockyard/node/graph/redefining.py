@@ -116,7 +116,7 @@ def _links(node: "Node", wanted: NodeDefinition) -> tuple[dict[str, Reference], 
     links: dict[str, Reference] = {}
     below: dict[str, NodeDefinition] = {}
     for name, reference in wanted.children.items():
-        slot, edge = _slot(node, name), node.children.get(name)
+        slot, edge = slot_of(node, name), node.children.get(name)
         if reference is None:
             if slot.required and not slot.many:
                 raise MissingOption(node.driver.name, name)
@@ -126,12 +126,12 @@ def _links(node: "Node", wanted: NodeDefinition) -> tuple[dict[str, Reference], 
             below[name] = replace(reference, node_name=edge.node.definition.node_name)
         elif edge is None or edge.node.name != reference:
             links[name] = reference
-    if any(_slot(node, name).many for name in links):
+    if any(slot_of(node, name).many for name in links):
         raise InvalidArgument(
             f"{node.name}.children", "as they are: AddChild and RemoveChild change them", "others"
         )
     for name in links:
-        if not type(node.driver).reopens or _slot(node, name).stays:
+        if not type(node.driver).reopens or slot_of(node, name).stays:
             kept = edge.node.name if (edge := node.children.get(name)) is not None else "none"
             raise InvalidArgument(f"{node.name}.{name}", f"{kept}, as it is: open another node", "another")
     return links, below
@@ -149,7 +149,8 @@ def _same_file(edge: "Edge", reference: NodeDefinition) -> bool:
     return all(before.get(name) == reference.options.get(name) for name in fixed if name in reference.options)
 
 
-def _slot(node: "Node", child: str) -> "ChildSlot":
+def slot_of(node: "Node", child: str) -> "ChildSlot":
+    """Where a child of this name belongs. Raises UnknownOption."""
     found = next((slot for slot in node.driver.children if slot.takes(child)), None)
     if found is None:
         slots = ", ".join(slot.name for slot in node.driver.children)

@@ -25,12 +25,11 @@ from blockyard.node.graph.drain import drained, parents_first
 from blockyard.node.graph.freezing import hold_chain
 from blockyard.node.graph.opening import Opener, inherit
 from blockyard.node.graph.permissions import refresh, tell
-from blockyard.node.graph.redefining import Reference, Step, steps_for
+from blockyard.node.graph.redefining import Reference, Step, slot_of, steps_for
 from blockyard.node.graph.transaction import Action, Plan
 from blockyard.node.interface.abilities import Reconfigurable
 from blockyard.node.interface.driver import FormatDriver
-from blockyard.node.interface.flags import Role
-from blockyard.node.interface.permissions import RESIZE, WRITE, WRITE_UNCHANGED
+from blockyard.node.interface.permissions import CHANGING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +74,7 @@ class Reopen(Action):
 
     async def _opened(self, plan: Plan, step: Step, name: str, reference: NodeDefinition) -> "Node":
         opener = Opener(plan.graph, plan.opened)
-        role = _role(step.node, name)
+        role = slot_of(step.node, name).role
         node = await opener.open(inherit(reference, step.definition, role), implicit=not reference.node_name)
         self._openers.append(opener)
         plan.opened.update((each.name, each) for each in opener.opened)
@@ -112,7 +111,7 @@ class Reopen(Action):
             raise GraphCycle(node.name, target.name)
         if edge is None:
             assert target is not None
-            plan.changes.attach(node, name, _role(node, name), target)
+            plan.changes.attach(node, name, slot_of(node, name).role, target)
         elif target is None:
             plan.changes.detach(edge)
         else:
@@ -179,21 +178,13 @@ class Reopen(Action):
 
 def _check_no_writer(node: "Node") -> None:
     """Raises NodeInUse that names who writes from outside; parents are judged with all that changes."""
-    writers = [
-        edge.holder
-        for edge in node.parents
-        if edge.parent is None and edge.permissions.used & (WRITE | WRITE_UNCHANGED | RESIZE)
-    ]
+    writers = [edge.holder for edge in node.parents if edge.parent is None and edge.permissions.used & CHANGING]
     if writers:
         raise NodeInUse(node.name, "make read-only", ", ".join(writers))
 
 
 def _stands_below(node: "Node", changing: set[str]) -> bool:
     return any(edge.parent is not None and edge.parent.uid in changing for edge in node.parents)
-
-
-def _role(node: "Node", child: str) -> Role:
-    return next(slot.role for slot in node.driver.children if slot.takes(child))
 
 
 class _Switched:

@@ -19,6 +19,8 @@ WRITE_UNCHANGED: Final = 4
 """Write without changing what readers see (BLK_PERM_WRITE_UNCHANGED)."""
 RESIZE: Final = 8
 """Change the size (BLK_PERM_RESIZE)."""
+CHANGING: Final = WRITE | WRITE_UNCHANGED | RESIZE
+"""What only a node that is open for writing can give."""
 ALL: Final = 15
 NONE: Final = 0
 
