@@ -1,10 +1,12 @@
 """One kind of call cannot keep another out."""
 
+import asyncio
+
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from blockyard.base.errors import LimitReached
-from blockyard.rpc.admission import CallClass, Limits, classify
+from blockyard.rpc.admission import Admission, CallClass, Limits, classify
 from tests.support.echo import DATA_NAME, Stub, text
 
 
@@ -71,3 +73,23 @@ async def test_a_refused_call_is_counted(served) -> None:
     with pytest.raises(LimitReached):
         await served.stub.unary(text("x"))
     assert served.running.admission.slots[CallClass.CONTROL].refused == 1
+
+
+async def test_a_stop_ends_a_watch_after_the_reply_that_it_is_sending_and_not_before() -> None:
+    admission, sent, steps = Admission(Limits()), asyncio.Event(), list[str]()
+
+    async def watch() -> None:
+        with admission.slots[CallClass.WATCH].place():
+            with admission.sending():
+                await sent.wait()
+            steps.append("sent")
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(watch())
+    while not admission.writing:
+        await asyncio.sleep(0)
+    admission.end_watches()
+    sent.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert steps == ["sent"]

@@ -6,6 +6,7 @@ import signal
 import socket
 import stat
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -136,6 +137,23 @@ async def test_a_stop_ends_watches_at_once_with_the_reason(tmp_path: Path) -> No
             assert (await watch.read()).value == "one"
         with pytest.raises(ShuttingDown):
             await watch.read()
+
+
+async def test_a_stop_lets_a_reply_that_is_on_its_way_arrive_before_the_reason(tmp_path: Path) -> None:
+    address = Address.parse(f"unix:{tmp_path}/b.sock")
+    async with open_channel(address) as channel:
+        async with serving([address], [echo_service()], grace_seconds=30) as running:
+            watch = Stub(channel).watch(text("endless"))
+            while not running.admission.writing:
+                await asyncio.sleep(0)
+            reading = asyncio.create_task(_read_to_the_end(watch))
+        with pytest.raises(ShuttingDown):
+            await reading
+
+
+async def _read_to_the_end(watch: Any) -> None:
+    while await watch.read() is not grpc.aio.EOF:
+        pass
 
 
 async def test_a_call_that_outlives_the_grace_is_cut_off(tmp_path: Path) -> None:

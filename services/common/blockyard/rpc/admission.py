@@ -105,12 +105,44 @@ class Admission:
         self.slots = {CallClass(item.name): _slots(limits, item.name) for item in fields(limits)}
         self.stopping: set[asyncio.Task[object]] = set()
         """Tasks of calls that a drain has cancelled: they answer SHUTTING_DOWN."""
+        self.writing: set[asyncio.Task[object]] = set()
+        """Tasks with a reply on its way."""
 
     def end_watches(self) -> None:
-        """Cancel every watch, so that a drain need not wait for its clients."""
+        """Cancel every watch, so that a drain need not wait for its clients.
+
+        One that is sending a reply ends right after it: gRPC cannot take the status of a call that has an operation
+        under way. A client that does not read is cut off when the grace is over.
+        """
         for task in tuple(self.slots[CallClass.WATCH].running):
             self.stopping.add(task)
-            task.cancel()
+            if task not in self.writing:
+                task.cancel()
+
+    def sending(self) -> "Sending":
+        return Sending(self)
+
+
+class Sending:
+    """A reply on its way: `with admission.sending(): await write(reply)`. A stop meanwhile ends the call."""
+
+    __slots__ = ("_admission", "_task")
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        task = asyncio.current_task()
+        assert task is not None
+        self._task: asyncio.Task[object] = task
+
+    def __enter__(self) -> None:
+        self._admission.writing.add(self._task)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._admission.writing.discard(self._task)
+        if error is None and self._task in self._admission.stopping:
+            self._task.cancel()
 
 
 def _slots(limits: Limits, name: str) -> Slots:

@@ -132,7 +132,7 @@ def _single(inner: Behaviour, method: Method) -> Behaviour:
 
 def _streaming(inner: Behaviour, method: Method) -> Behaviour:
     """A call with a stream of replies, from a generator or from a handler that writes itself."""
-    produce = _written if inspect.isasyncgenfunction(inner) else _itself
+    produce = _written(method.admission) if inspect.isasyncgenfunction(inner) else _itself
 
     async def call(request: Any, context: Context) -> None:
         async with _Answering(method, context):
@@ -147,17 +147,22 @@ async def _itself(inner: Behaviour, request: Any, context: Context) -> None:
     await inner(request, context)
 
 
-async def _written(inner: Behaviour, request: Any, context: Context) -> None:
-    replies = inner(request, context)
-    write = context.write
-    try:
-        async for reply in replies:
-            try:
-                await write(reply)
-            except _GONE as error:
-                raise ClientGone from error
-    finally:
-        await replies.aclose()
+def _written(admission: Admission) -> Callable[[Behaviour, Any, Context], Awaitable[None]]:
+    async def produce(inner: Behaviour, request: Any, context: Context) -> None:
+        replies = inner(request, context)
+        sending = admission.sending()
+        write = context.write
+        try:
+            async for reply in replies:
+                try:
+                    with sending:
+                        await write(reply)
+                except _GONE as error:
+                    raise ClientGone from error
+        finally:
+            await replies.aclose()
+
+    return produce
 
 
 def _with_requests(outer: Behaviour) -> Behaviour:
