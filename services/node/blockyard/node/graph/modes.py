@@ -4,11 +4,10 @@ Here: nodes that become writable when a writer comes (`auto_read_only`), layers 
 hand-over of an image to another process (QEMU's bdrv_inactivate and bdrv_activate). Must not change edges or
 definitions.
 
-Theory. `definition` says what the client allowed, `context` how the driver is open now. A file goes from one mode
-to another with its locks (`Reconfigurable`); a format is closed and opened again, so that it writes back
-everything, or reads everything anew; what keeps its bytes in itself (memory, filters) only learns the new mode.
-Whoever gains goes children first, whoever loses parents first: a parent never stands on a child that allows less
-than it needs, and the way back from a failure only gives up what was just gained, which cannot fail for a lock.
+Theory. `definition` says what the client allowed, `context` how the driver is open now; how it gets from one mode
+to another is `graph.switching`. Nobody else changes the nodes meanwhile (`graph.claims`). Whoever gains goes
+children first, whoever loses parents first: a parent never stands on a child that allows less than it needs, and
+the way back from a failure only gives up what was just gained, which cannot fail for a lock.
 
 Invariants
 1. A node is drained while its own mode changes. All nodes of a change have the new mode afterwards, or all the old.
@@ -17,19 +16,18 @@ else.
 3. After activation nothing is believed that was read before it, and no bitmap misses what others wrote meanwhile.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from blockyard.base.errors import BackingChanged, BlockError, NodeInUse, NodeReadOnly
+from blockyard.base.errors import BlockError, NodeInUse, NodeReadOnly
 from blockyard.node.graph import requests
 from blockyard.node.graph.chain import subtree
+from blockyard.node.graph.claims import alone
 from blockyard.node.graph.definition import driver_options
 from blockyard.node.graph.drain import drained
-from blockyard.node.graph.permissions import refresh, tell
-from blockyard.node.interface.abilities import Reconfigurable
-from blockyard.node.interface.driver import FormatDriver
+from blockyard.node.graph.permissions import refresh
+from blockyard.node.graph.switching import Switching
 from blockyard.node.interface.flags import Role
 from blockyard.node.interface.permissions import CHANGING
 
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
     from blockyard.node.graph.edge import Edge
     from blockyard.node.graph.graph import Graph
     from blockyard.node.graph.node import Node
-    from blockyard.node.interface.driver import Driver, DriverContext
 
 
 # --- reading and writing ---------------------------------------------------------------------------------
@@ -49,7 +46,7 @@ async def set_writable(graph: "Graph", node: "Node", writable: bool) -> None:
     Raises what opening raises, NodeReadOnly for a writer that is there, PermissionConflict, NodeInactive; then
     everything is as it was.
     """
-    async with _alone(node):
+    async with alone(node):
         if not node.active:
             raise node.write_refusal()
         # Where the driver is open so already, only the graph had it otherwise.
@@ -62,9 +59,9 @@ async def ready_to_write(graph: "Graph", node: "Node") -> None:
 
     Raises NodeReadOnly for a node that may not be written, FileReadOnly or FileBusy for a file that cannot be.
     """
-    if node.active and not _read_only(node) and not any(each.mode_lock.locked() for each in subtree(node)):
+    if node.active and not _read_only(node) and not any(each.claim is not None for each in subtree(node)):
         return
-    async with _alone(node):
+    async with alone(node):
         if not node.active:
             raise node.write_refusal()
         found = _read_only(node)
@@ -77,7 +74,7 @@ async def ready_to_write(graph: "Graph", node: "Node") -> None:
 
 async def settle(graph: "Graph", node: "Node") -> None:
     """After a writer left: what waits for writers and has none is open for reading only again."""
-    async with _alone(node):
+    async with alone(node):
         found: list[Node] = []
         for each in (node, *_below(node, read_only=False)):
             needed = any(
@@ -93,15 +90,6 @@ async def settle(graph: "Graph", node: "Node") -> None:
 
 def _read_only(node: "Node") -> "list[Node]":
     return [each for each in (node, *_below(node, read_only=True)) if each.read_only]
-
-
-@asynccontextmanager
-async def _alone(node: "Node") -> AsyncIterator[None]:
-    """Nobody else changes the mode of the node or of anything below it. Locks are taken in one order by all."""
-    async with AsyncExitStack() as held:
-        for each in sorted(subtree(node), key=lambda each: each.uid):
-            await held.enter_async_context(each.mode_lock)
-        yield
 
 
 def _below(node: "Node", *, read_only: bool) -> "list[Node]":
@@ -132,7 +120,7 @@ async def inactivate(graph: "Graph", node: "Node") -> None:
     Nodes below go with it as far as nothing active stands on them. Raises NodeInUse that names who writes or stands
     above; then nothing has changed.
     """
-    async with _alone(node):
+    async with alone(node):
         if not node.active:
             return
         group = _handed_over_with(node)
@@ -148,7 +136,7 @@ async def activate(graph: "Graph", node: "Node") -> None:
     Raises FileBusy while another process has a file, BackingChanged for a header that names another chain now, and
     what opening raises; then all of it is handed over as before.
     """
-    async with _alone(node):
+    async with alone(node):
         group = [each for each in subtree(node) if not each.active]
         if group:
             await _switch(graph, group, inactive=False)
@@ -253,42 +241,12 @@ async def _take_up(node: "Node", read_only: bool, inactive: bool) -> None:
     before = node.context
     if (before.read_only, before.inactive) == (read_only, inactive):
         return
+    options = driver_options(type(node.driver), node.definition.options)
     context = replace(before, read_only=read_only, inactive=inactive)
-    if isinstance(node.driver, Reconfigurable):
-        await node.driver.reconfigure(context)
-    elif isinstance(node.driver, FormatDriver):
-        await _open_again(node, context)
-    else:
-        before.read_only, before.inactive = read_only, inactive
-        return
-    node.context = context
-    node.adopt_driver()
-    tell(node)
-
-
-async def _open_again(node: "Node", context: "DriverContext") -> None:
-    class_, old = type(node.driver), node.driver
-    options = driver_options(class_, node.definition.options)
-    if node.context.read_only:
-        # It has nothing to write back, so the new one is open before it goes.
-        node.driver = await _opened(node, class_, options, context)
-        await old.close()
-        return
-    await old.close()
+    switching = Switching(node, options, options, context)
     try:
-        node.driver = await _opened(node, class_, options, context)
+        await switching.let_go()
+        await switching.take_up()
     except BaseException:
-        node.driver = await class_.open(options, node.context)
-        node.adopt_driver()
+        await switching.restore()
         raise
-
-
-async def _opened(node: "Node", class_: "type[Driver]", options: object, context: "DriverContext") -> "Driver":
-    driver = await class_.open(options, context)
-    if isinstance(driver, FormatDriver) and node.context.inactive and not context.inactive:
-        found, was = driver.backing(), cast("FormatDriver", node.driver).backing()
-        if found != was:
-            await driver.close()
-            shown = [reference.filename if reference else "none" for reference in (was, found)]
-            raise BackingChanged(node.filename or node.name, *shown)
-    return driver

@@ -28,6 +28,7 @@ from blockyard.node.interface.mapping import Mapping
 from blockyard.node.interface.throttling import Throttled, ThrottleMember
 
 if TYPE_CHECKING:
+    from blockyard.node.graph.claims import Claim
     from blockyard.node.graph.edge import Edge
 
 _ZERO_FLAGS: Final = {DetectZeroes.OFF: None, DetectZeroes.ON: 0, DetectZeroes.UNMAP: MAY_UNMAP}
@@ -131,8 +132,8 @@ class Node:
     on_blockers: Callable[["Node"], None] = _ignore
     """Called when a parent lets others do more or less with the node than before."""
     flush_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    mode_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while the mode changes (see `graph.modes`)."""
+    claim: "Claim | None" = None
+    """Who changes its mode or options (see `graph.claims`)."""
 
     def __post_init__(self) -> None:
         self.now_ns = self.clock.monotonic_ns

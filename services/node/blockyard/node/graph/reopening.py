@@ -1,9 +1,9 @@
 """Options of open nodes changed as one transaction: QEMU's bdrv_reopen_multiple, prepare, commit and abort.
 
-Theory. What changes is planned first (`graph.redefining`); edges move in `apply` with everything else; drivers
-change in `switch`, while guests are held. A driver whose options stay and that can change its mode while it is
-open (`Reconfigurable`) does that. Another one is closed, parents first so that it can write back, and opened again,
-children first. What keeps its bytes in itself only learns the new mode.
+Theory. What changes is planned first (`graph.redefining`), and from there on nobody else changes the mode of these
+nodes (`graph.claims`); edges move in `apply` with everything else; drivers change in `switch`, while guests are
+held (`graph.switching`): they let go parents first so that they can write back, and are opened again children
+first.
 
 Invariants
 1. All drivers are as asked, or all are as they were. If even the way back fails, the node says so by an event
@@ -12,30 +12,27 @@ Invariants
 3. Guests are held at the topmost nodes all the while; what is below serves the drivers above until its own turn.
 """
 
-from contextlib import AsyncExitStack
-from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from blockyard.base.errors import BlockError, GraphCycle, MissingOption, NodeInUse
 from blockyard.node.graph import requests
 from blockyard.node.graph.actions import require_movable
 from blockyard.node.graph.chain import descends
+from blockyard.node.graph.claims import Claim, claim
 from blockyard.node.graph.definition import NodeDefinition
-from blockyard.node.graph.drain import drained, parents_first
+from blockyard.node.graph.drain import parents_first
 from blockyard.node.graph.freezing import hold_chain
 from blockyard.node.graph.opening import Opener, inherit
-from blockyard.node.graph.permissions import refresh, tell
+from blockyard.node.graph.permissions import refresh
 from blockyard.node.graph.redefining import Reference, Step, slot_of, steps_for
+from blockyard.node.graph.switching import Switching
 from blockyard.node.graph.transaction import Action, Plan
-from blockyard.node.interface.abilities import Reconfigurable
-from blockyard.node.interface.driver import FormatDriver
 from blockyard.node.interface.permissions import CHANGING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from blockyard.node.graph.node import Node
-    from blockyard.node.interface.driver import DriverContext
 
 
 class Reopen(Action):
@@ -47,24 +44,31 @@ class Reopen(Action):
         self._openers: list[Opener] = []
         self._new: dict[tuple[str, str], Node] = {}
         """The node that a child of a node will be."""
-        self._switched: list[_Switched] = []
+        self._switched: list[Switching] = []
+        self._claim: Claim | None = None
 
     # --- planning ----------------------------------------------------------------------------------------
 
     async def prepare(self, plan: Plan) -> None:
-        found: dict[str, Step] = {}
-        for definition in self._definitions:
-            if not definition.node_name:
-                raise MissingOption("a definition", "node_name")
-            for step in steps_for(plan.get(definition.node_name), definition):
-                found.setdefault(step.node.uid, step)
-        by_uid = [found[node.uid] for node in parents_first([step.node for step in found.values()])]
-        self._steps = by_uid
+        self._claim = await claim(*self._named(plan))
         try:
+            self._plan_steps(plan)
             await self._open_children(plan)
         except BaseException:
             await self.abort(plan)
             raise
+
+    def _named(self, plan: Plan) -> "list[Node]":
+        if not all(definition.node_name for definition in self._definitions):
+            raise MissingOption("a definition", "node_name")
+        return [plan.get(definition.node_name) for definition in self._definitions]
+
+    def _plan_steps(self, plan: Plan) -> None:
+        found: dict[str, Step] = {}
+        for node, definition in zip(self._named(plan), self._definitions, strict=True):
+            for step in steps_for(node, definition):
+                found.setdefault(step.node.uid, step)
+        self._steps = [found[node.uid] for node in parents_first([step.node for step in found.values()])]
 
     async def _open_children(self, plan: Plan) -> None:
         for step in self._steps:
@@ -139,7 +143,7 @@ class Reopen(Action):
     async def switch(self, plan: Plan) -> None:
         try:
             for step in self._steps:
-                self._switched.append(_Switched(step))
+                self._switched.append(Switching(step.node, step.present, step.options, step.context))
                 await self._switched[-1].let_go()
             for switched in reversed(self._switched):
                 await switched.take_up()
@@ -158,6 +162,7 @@ class Reopen(Action):
         for switched in reversed(self._switched):
             try:
                 await switched.restore()
+                hold_chain(switched.node)
             except BlockError as problem:
                 plan.graph.report(switched.node.name, "reopen-failed", {"error": str(problem)})
 
@@ -167,6 +172,7 @@ class Reopen(Action):
         for step in self._steps:
             for bitmap in step.node.bitmaps.values():
                 bitmap.resize(step.node.driver.size)
+        self._let_go()
 
     async def abort(self, plan: Plan) -> None:
         for opener in reversed(self._openers):
@@ -174,6 +180,11 @@ class Reopen(Action):
                 plan.opened.pop(node.name, None)
             await opener.close()
         self._openers = []
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._claim is not None:
+            self._claim.release()
 
 
 def _check_no_writer(node: "Node") -> None:
@@ -185,79 +196,3 @@ def _check_no_writer(node: "Node") -> None:
 
 def _stands_below(node: "Node", changing: set[str]) -> bool:
     return any(edge.parent is not None and edge.parent.uid in changing for edge in node.parents)
-
-
-class _Switched:
-    """A driver on its way from what it was to what a step asks, and back if need be."""
-
-    def __init__(self, step: Step) -> None:
-        self.node = step.node
-        self._step = step
-        self._before = step.node.context
-        self._values = replace(step.node.context)
-        """What it says now: a driver that keeps it finds the new values in it."""
-        class_ = type(step.node.driver)
-        opens_again = class_.reopens and (not step.keeps_options or issubclass(class_, FormatDriver))
-        self._opens_again = step.changes_driver and opens_again
-        self._closed = False
-        """It is, or was until it was opened again."""
-        self._is_open = True
-        self._held = AsyncExitStack()
-        """Requests are held at the node while its driver cannot serve them, and no longer: parents need it."""
-
-    async def let_go(self) -> None:
-        """Close it, if it is to be opened again: it writes back to children that are as they were."""
-        if self._opens_again:
-            await self._held.enter_async_context(drained(self.node))
-            self._closed, self._is_open = True, False
-            await self.node.driver.close()
-
-    async def take_up(self) -> None:
-        """Bring it to what is asked."""
-        node, step = self.node, self._step
-        if self._closed:
-            node.driver = await type(node.driver).open(step.options, step.context)
-            self._is_open = True
-        elif step.changes_driver and isinstance(node.driver, Reconfigurable):
-            await self._held.enter_async_context(drained(node))
-            await requests.flush(node)
-            await node.driver.reconfigure(step.context)
-        elif step.changes_driver:
-            _overwrite(node.context, step.context)
-            _adopt(node, node.context)
-            return
-        _adopt(node, step.context)
-        await self._held.aclose()
-
-    async def close_again(self) -> None:
-        """Close what was opened, while edges are as they were meant to be."""
-        if self._closed and self._is_open:
-            await self._held.enter_async_context(drained(self.node))
-            self._is_open = False
-            await self.node.driver.close()
-
-    async def restore(self) -> None:
-        """Bring it back, when edges are as they were."""
-        node = self.node
-        async with self._held:
-            if self._closed:
-                node.driver = await type(node.driver).open(self._step.present, self._before)
-            elif node.context is not self._before and isinstance(node.driver, Reconfigurable):
-                await self._held.enter_async_context(drained(node))
-                await node.driver.reconfigure(self._before)
-            else:
-                _overwrite(self._before, self._values)
-            _adopt(node, self._before)
-            hold_chain(node)
-
-
-def _overwrite(context: "DriverContext", values: "DriverContext") -> None:
-    """Tell a driver that is neither opened anew nor can be told otherwise: it looks there (`DriverContext`)."""
-    for item in fields(values):
-        setattr(context, item.name, getattr(values, item.name))
-
-
-def _adopt(node: "Node", context: "DriverContext") -> None:
-    node.context = context
-    node.adopt_driver()
-    tell(node)
