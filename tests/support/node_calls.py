@@ -74,6 +74,10 @@ class NodeHouse:
         return Raising(control_pb2_grpc.ThrottleServiceStub(self.channel))
 
     @property
+    def snapshots(self) -> Raising:
+        return Raising(control_pb2_grpc.SnapshotServiceStub(self.channel))
+
+    @property
     def attachments(self) -> Raising:
         return Raising(control_pb2_grpc.AttachmentServiceStub(self.channel))
 
@@ -90,7 +94,6 @@ class NodeHouse:
     def later(self) -> list[tuple[str, Any]]:
         """The services whose work comes later: name and raising stub."""
         return [
-            ("SnapshotService", Raising(control_pb2_grpc.SnapshotServiceStub(self.channel))),
             ("SecretService", Raising(control_pb2_grpc.SecretServiceStub(self.channel))),
         ]
 

@@ -1,6 +1,7 @@
 """What the crash tests do to qcow2 images: one table of scenarios, and the oracle of creation."""
 
 import asyncio
+import json
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from blockyard.base.units import KIB, MIB
 from blockyard.node.drivers.qcow2 import Qcow2
 from blockyard.node.interface.driver import BackingReference
 from blockyard.node.interface.flags import COMPRESSED, MAY_UNMAP
+from blockyard.node.interface.internal_snapshots import SnapshotWish
+from tests.support import peers
 from tests.support.crash import Guest, QemuCheck, Recorder
 from tests.support.ground import DriverChild
 
@@ -180,6 +183,93 @@ async def cancelled_flushes(scene: Scene) -> None:
         await guest.write(turns * 40 * KIB + 12 * KIB, 8 * KIB)
         await guest.flush()
 
+
+async def take_snapshot(scene: Scene, name: str) -> None:
+    """What a crash may show of it is judged by `KeptSnapshots`."""
+    content = await scene.node.content()
+    scene.recorder.log.mark("snapshot", what="begun", name=name, content=content)
+    await scene.driver.create_snapshot(SnapshotWish(name, 0))
+    scene.recorder.log.mark("snapshot", what="taken", name=name, content=content)
+
+
+async def delete_snapshot(scene: Scene, name: str) -> None:
+    scene.recorder.log.mark("snapshot", what="deleting", name=name)
+    await scene.driver.delete_snapshot(scene.driver.snapshot_named(name).identifier)
+    scene.recorder.log.mark("snapshot", what="deleted", name=name)
+
+
+async def revert(scene: Scene, name: str, content: bytes) -> None:
+    """For the guest as if it had written all of that and flushed."""
+    number = scene.guest.begin("write", 0, len(content), content)
+    await scene.driver.revert_to_snapshot(scene.driver.snapshot_named(name).identifier)
+    scene.guest.acked(number)
+    scene.guest.acked(scene.guest.begin("flush"))
+
+
+async def snapshots(scene: Scene) -> None:
+    guest = scene.guest
+    await guest.write(8 * KIB, 40 * KIB)
+    await take_snapshot(scene, "one")
+    first = await scene.node.content()
+    await guest.write(16 * KIB, 8 * KIB)
+    await guest.write(600 * KIB, 64 * KIB)
+    await guest.flush()
+    await guest.discard(256 * KIB, 32 * KIB)
+    await take_snapshot(scene, "two")
+    await guest.write(0, 12 * KIB)
+    await revert(scene, "one", first)
+    await guest.write(20 * KIB, 512)
+    await guest.flush()
+    await delete_snapshot(scene, "one")
+    await guest.write(12 * KIB, 64 * KIB)
+    await take_snapshot(scene, "three")
+    await guest.write(300 * KIB, 8 * KIB)
+    await delete_snapshot(scene, "two")
+    await delete_snapshot(scene, "three")
+    await guest.write(0, 96 * KIB)
+    await guest.flush()
+    await scene.driver.close()
+
+
+class KeptSnapshots:
+    """Every snapshot that was taken is there with its content; one under way is there whole or not at all."""
+
+    def problems(self, crash: Any) -> list[str]:
+        begun: dict[str, bytes] = {}
+        certain: set[str] = set()
+        for entry in crash.marks("snapshot"):
+            name = entry.detail["name"]
+            match entry.detail["what"]:
+                case "begun":
+                    begun[name] = entry.detail["content"]
+                case "taken":
+                    certain.add(name)
+                case "deleting":
+                    certain.discard(name)
+                case "deleted":
+                    del begun[name]
+        path = crash.directory / IMAGE
+        told = peers.run("qemu-img", "info", "-U", "--output=json", path, check=False)
+        if told.returncode:
+            return [f"snapshots cannot be listed: {told.stderr}"]
+        present = {item["name"] for item in json.loads(told.stdout).get("snapshots", ())}
+        found = [f"snapshot {name} is lost" for name in sorted(certain - present)]
+        found += [f"snapshot {name} is there" for name in sorted(present - begun.keys())]
+        for name in sorted(present & begun.keys()):
+            raw = crash.scratch / "shown"
+            convert = ("qemu-img", "convert", "-U", "-f", "qcow2", "-l", name, "-O", "raw", path, raw)
+            if peers.run(*convert, check=False).returncode or raw.read_bytes() != begun[name]:
+                found.append(f"snapshot {name} has other bytes")
+        return found
+
+
+SNAPSHOT_SCENARIOS = {
+    "snapshots": Scenario(snapshots, filled=256 * KIB),
+    "snapshots, version 2": Scenario(snapshots, ("compat=0.10", "cluster_size=4k"), filled=256 * KIB),
+    "snapshots over a backing file": Scenario(snapshots, base=512 * KIB),
+    "snapshots with lazy refcounts": Scenario(snapshots, ("cluster_size=4k", "lazy_refcounts=on"), lazy=True),
+    "snapshots of small clusters": Scenario(snapshots, ("cluster_size=512", "refcount_bits=64"), filled=64 * KIB),
+}
 
 SCENARIOS = {
     "overwrites": Scenario(overwrites),

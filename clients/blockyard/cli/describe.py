@@ -158,6 +158,14 @@ BITMAPS: Final[Sequence[Column]] = (
     Column("STATE", lambda bitmap: bitmap_state(bitmap)),
 )
 
+SNAPSHOTS: Final[Sequence[Column]] = (
+    Column("ID", lambda snapshot: snapshot.id, right=True),
+    Column("NAME", lambda snapshot: snapshot.name),
+    Column("SIZE", lambda snapshot: units.size(snapshot.size_bytes), right=True),
+    Column("VM STATE", lambda snapshot: units.size(snapshot.vm_state_bytes), right=True),
+    Column("TAKEN", lambda snapshot: snapshot.create_time.ToJsonString()),
+)
+
 DIRTY_EXTENTS: Final[Sequence[Column]] = (
     Column("OFFSET", lambda extent: f"{extent.offset_bytes:#x}", right=True),
     Column("LENGTH", lambda extent: f"{extent.length_bytes:#x}", right=True),

@@ -28,6 +28,7 @@ from blockyard.client.exports import Exports
 from blockyard.client.images import Images
 from blockyard.client.jobs import Jobs
 from blockyard.client.nodes import Nodes, Server
+from blockyard.client.snapshots import Snapshots
 from blockyard.client.stats import Stats
 from blockyard.client.throttling import Throttle
 from blockyard.rpc.address import Address
@@ -115,6 +116,11 @@ class Client:
     def exports(self) -> Exports:
         """Ways in for guests."""
         return Exports(self._service("ExportService"))
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        """Snapshots inside images."""
+        return Snapshots(self._service("SnapshotService"))
 
     @cached_property
     def throttle(self) -> Throttle:

@@ -34,10 +34,12 @@ class Snapshot(_message.Message):
     def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., node_name: _Optional[str] = ..., vm_state_bytes: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., vm_clock: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., icount: _Optional[int] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
 class CreateSnapshotRequest(_message.Message):
-    __slots__ = ("snapshot",)
+    __slots__ = ("snapshot", "request_id")
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     snapshot: Snapshot
-    def __init__(self, snapshot: _Optional[_Union[Snapshot, _Mapping]] = ...) -> None: ...
+    request_id: str
+    def __init__(self, snapshot: _Optional[_Union[Snapshot, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class RevertToSnapshotRequest(_message.Message):
     __slots__ = ("node_name", "snapshot")
@@ -98,12 +100,14 @@ class SaveVmStateResponse(_message.Message):
     def __init__(self, written_bytes: _Optional[int] = ...) -> None: ...
 
 class LoadVmStateRequest(_message.Message):
-    __slots__ = ("node_name", "snapshot")
+    __slots__ = ("node_name", "snapshot", "length_bytes")
     NODE_NAME_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_BYTES_FIELD_NUMBER: _ClassVar[int]
     node_name: str
     snapshot: str
-    def __init__(self, node_name: _Optional[str] = ..., snapshot: _Optional[str] = ...) -> None: ...
+    length_bytes: int
+    def __init__(self, node_name: _Optional[str] = ..., snapshot: _Optional[str] = ..., length_bytes: _Optional[int] = ...) -> None: ...
 
 class LoadVmStateResponse(_message.Message):
     __slots__ = ("data",)

@@ -27,7 +27,9 @@ if _version_not_supported:
 
 
 class SnapshotServiceStub:
-    """Internal snapshots of images (seed: bdrv_snapshot_*), and their VM state.
+    """Internal snapshots of images (seed: bdrv_snapshot_*), and their VM state. Calls name the node of the image itself
+    (driver qcow2), not a filter above it. Its users stay attached, and their requests are held while a call changes it.
+    After a crash at any moment an image has the snapshots of before or of after.
     """
 
     def __init__(self, channel):
@@ -74,53 +76,59 @@ class SnapshotServiceStub:
 
 
 class SnapshotServiceServicer:
-    """Internal snapshots of images (seed: bdrv_snapshot_*), and their VM state.
+    """Internal snapshots of images (seed: bdrv_snapshot_*), and their VM state. Calls name the node of the image itself
+    (driver qcow2), not a filter above it. Its users stay attached, and their requests are held while a call changes it.
+    After a crash at any moment an image has the snapshots of before or of after.
     """
 
     def CreateSnapshot(self, request, context):
-        """Take a snapshot inside the image.
+        """Take a snapshot inside the image; durable when it returns. ALREADY_EXISTS for a name that is taken.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevertToSnapshot(self, request, context):
-        """Make the image what it was at the snapshot.
+        """Make the disk, its size and the VM state beside it what they were. Its users see another disk: every recording
+        bitmap is dirty all over. FAILED_PRECONDITION while a job works on the node or an overlay stands on it, or if
+        the size would change and a user does not allow that.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSnapshot(self, request, context):
-        """Remove a snapshot.
+        """Remove a snapshot; returns what it was. FAILED_PRECONDITION RESOURCE_BUSY while it is open as a node.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSnapshots(self, request, context):
-        """Snapshots of an image.
+        """Snapshots of an image, with those that others took.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def OpenSnapshot(self, request, context):
-        """Open a snapshot as a read-only node.
+        """Open a snapshot as a read-only node (driver qcow2 with `snapshot`) above the same file. The disk may be written,
+        and other snapshots taken, applied and deleted meanwhile; this one cannot be deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SaveVmState(self, request_iterator, context):
-        """Store a blob beside a snapshot's disk.
+        """Store a blob beside the disk, instead of one that is there. A snapshot that is taken next with its length in
+        vm_state_bytes takes it along. After an error there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LoadVmState(self, request, context):
-        """Read it.
+        """Read it, of a snapshot or beside the disk.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -173,7 +181,9 @@ def add_SnapshotServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SnapshotService:
-    """Internal snapshots of images (seed: bdrv_snapshot_*), and their VM state.
+    """Internal snapshots of images (seed: bdrv_snapshot_*), and their VM state. Calls name the node of the image itself
+    (driver qcow2), not a filter above it. Its users stay attached, and their requests are held while a call changes it.
+    After a crash at any moment an image has the snapshots of before or of after.
     """
 
     @staticmethod

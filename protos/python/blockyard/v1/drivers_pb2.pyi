@@ -136,7 +136,7 @@ class RawOptions(_message.Message):
     def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ..., offset: _Optional[int] = ..., size: _Optional[int] = ...) -> None: ...
 
 class Qcow2Options(_message.Message):
-    __slots__ = ("file", "backing", "lazy_refcounts", "l2_cache_size", "refcount_cache_size", "pass_discard_request", "overlap_check", "pass_discard_snapshot", "pass_discard_other", "cache_size", "l2_cache_entry_size", "repair")
+    __slots__ = ("file", "backing", "lazy_refcounts", "l2_cache_size", "refcount_cache_size", "pass_discard_request", "overlap_check", "pass_discard_snapshot", "pass_discard_other", "cache_size", "l2_cache_entry_size", "repair", "snapshot")
     FILE_FIELD_NUMBER: _ClassVar[int]
     BACKING_FIELD_NUMBER: _ClassVar[int]
     LAZY_REFCOUNTS_FIELD_NUMBER: _ClassVar[int]
@@ -149,6 +149,7 @@ class Qcow2Options(_message.Message):
     CACHE_SIZE_FIELD_NUMBER: _ClassVar[int]
     L2_CACHE_ENTRY_SIZE_FIELD_NUMBER: _ClassVar[int]
     REPAIR_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     file: NodeReference
     backing: NodeReference
     lazy_refcounts: bool
@@ -161,7 +162,8 @@ class Qcow2Options(_message.Message):
     cache_size: int
     l2_cache_entry_size: int
     repair: bool
-    def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ..., backing: _Optional[_Union[NodeReference, _Mapping]] = ..., lazy_refcounts: _Optional[bool] = ..., l2_cache_size: _Optional[int] = ..., refcount_cache_size: _Optional[int] = ..., pass_discard_request: _Optional[bool] = ..., overlap_check: _Optional[str] = ..., pass_discard_snapshot: _Optional[bool] = ..., pass_discard_other: _Optional[bool] = ..., cache_size: _Optional[int] = ..., l2_cache_entry_size: _Optional[int] = ..., repair: _Optional[bool] = ...) -> None: ...
+    snapshot: str
+    def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ..., backing: _Optional[_Union[NodeReference, _Mapping]] = ..., lazy_refcounts: _Optional[bool] = ..., l2_cache_size: _Optional[int] = ..., refcount_cache_size: _Optional[int] = ..., pass_discard_request: _Optional[bool] = ..., overlap_check: _Optional[str] = ..., pass_discard_snapshot: _Optional[bool] = ..., pass_discard_other: _Optional[bool] = ..., cache_size: _Optional[int] = ..., l2_cache_entry_size: _Optional[int] = ..., repair: _Optional[bool] = ..., snapshot: _Optional[str] = ...) -> None: ...
 
 class CopyBeforeWriteOptions(_message.Message):
     __slots__ = ("file", "target", "bitmap_node", "bitmap_name", "on_cbw_error", "cbw_timeout", "min_cluster_size")

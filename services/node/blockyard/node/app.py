@@ -44,6 +44,7 @@ from blockyard.node.rpc.memory import RequestMemory
 from blockyard.node.rpc.nodes import NodeServicer
 from blockyard.node.rpc.pieces import add_data_service
 from blockyard.node.rpc.session import SessionLimits
+from blockyard.node.rpc.snapshots import SnapshotServicer
 from blockyard.node.rpc.throttle import ThrottleServicer
 from blockyard.node.storage import RootedStorage
 from blockyard.rpc import server
@@ -61,10 +62,7 @@ from blockyard.v1 import (
 )
 
 _log: Final = logging.getLogger(__name__)
-_LATER: Final = (
-    ("SnapshotService", control_pb2_grpc, "snapshots"),
-    ("SecretService", control_pb2_grpc, "secrets"),
-)
+_LATER: Final = (("SecretService", control_pb2_grpc, "secrets"),)
 """Services of the API whose work is not there: name, module, and what would be done."""
 
 
@@ -207,6 +205,11 @@ def _services(
             "ThrottleService",
             control_pb2_grpc.add_ThrottleServiceServicer_to_server,
             ThrottleServicer(graph.environment.throttling, graph.kept, memory),
+        ),
+        (
+            "SnapshotService",
+            control_pb2_grpc.add_SnapshotServiceServicer_to_server,
+            SnapshotServicer(graph, memory),
         ),
         ("CopyService", copy_pb2_grpc.add_CopyServiceServicer_to_server, CopyServicer(copies)),
         *(

@@ -7,7 +7,7 @@ filter of a client keeps a point in time by itself (`_preserving`), which snapsh
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from blockyard.base.errors import InvalidArgument, OperationUnsupported
 from blockyard.base.ranges import is_power_of_two
@@ -100,10 +100,10 @@ class CopyBeforeWriteDriver(InterposingFilter):
             await self._own.end()
 
     @classmethod
-    def opening_permissions(cls, role: Role, *, writable: bool) -> Permissions:
+    def opening_permissions(cls, role: Role, options: Any, *, writable: bool) -> Permissions:
         if role is Role.TARGET:
             return _of_target(writable)
-        return super().opening_permissions(role, writable=writable)
+        return super().opening_permissions(role, options, writable=writable)
 
     def child_permissions(self, child: str, role: Role, above: Permissions, *, writable: bool) -> Permissions:
         """Nobody writes the disk past the filter, once the filter has users (cbw_child_perm)."""

@@ -5,7 +5,7 @@ to the end of the child and follows it when the child grows.
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, NoReturn, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 from blockyard.base.errors import InvalidArgument, NoSpace, OperationUnsupported
 from blockyard.base.ranges import is_aligned
@@ -111,7 +111,7 @@ class RawDriver(FormatDriver):
         return None if self._fixed_size is not None else (self._child, self._offset)
 
     @classmethod
-    def opening_permissions(cls, role: Role, *, writable: bool) -> Permissions:
+    def opening_permissions(cls, role: Role, options: Any, *, writable: bool) -> Permissions:
         """Opening touches nothing."""
         return NOTHING
 

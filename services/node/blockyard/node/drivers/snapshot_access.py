@@ -43,7 +43,7 @@ class SnapshotAccessDriver(ProtocolDriver):
         return cls(file, context)
 
     @classmethod
-    def opening_permissions(cls, role: Role, *, writable: bool) -> Permissions:
+    def opening_permissions(cls, role: Role, options: Any, *, writable: bool) -> Permissions:
         return NOTHING
 
     def child_permissions(self, child: str, role: Role, above: Permissions, *, writable: bool) -> Permissions:

@@ -81,6 +81,8 @@ class Graph:
         self.kept.catalogue.add(BitmapKind(self))
         self.claimed: set[str] = set()
         """Names of nodes that are being opened or closed."""
+        self.snapshot_lock = asyncio.Lock()
+        """Held while an internal snapshot is deleted, or one that was opened is looked at again."""
         self.executors = Executors(self, environment.pool)
         self.hub: Hub[Node | NodeReport | Attachment] = Hub(first_revision=environment.clock.wall_ns() // 1_000_000)
         self._numbers = count(1)

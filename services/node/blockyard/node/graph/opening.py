@@ -31,7 +31,8 @@ from blockyard.node.graph.edge import Edge
 from blockyard.node.graph.ephemeral import make_overlay, overlay_of
 from blockyard.node.graph.executors import MAIN
 from blockyard.node.graph.freezing import hold_chain, let_go
-from blockyard.node.graph.modes import ready_to_write
+from blockyard.node.graph.internal_snapshots import confirm
+from blockyard.node.graph.modes import CHANGING, ready_to_write
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.permissions import refresh
 from blockyard.node.graph.referring import path_of
@@ -167,7 +168,7 @@ class Opener:
             definition = overlay_of(definition)
         class_ = driver_class(definition.driver)
         options = driver_options(class_, definition.options)
-        edges = await self._open_children(name, class_, definition, depth, chain)
+        edges = await self._open_children(name, class_, definition, options, depth, chain)
         definition = _placed(definition, edges)
         try:
             children = dict(edges)
@@ -183,6 +184,7 @@ class Opener:
         node = await self._node(name, definition, driver, context, edges, implicit)
         node.given = given
         refresh(node)
+        await confirm(self._graph, node)
         await self._follow_header(node, depth, chain)
         hold_chain(node)
         return node
@@ -204,7 +206,13 @@ class Opener:
         return name
 
     async def _open_children(
-        self, name: str, class_: type[Driver], definition: NodeDefinition, depth: int, chain: tuple[str, ...]
+        self,
+        name: str,
+        class_: type[Driver],
+        definition: NodeDefinition,
+        options: object,
+        depth: int,
+        chain: tuple[str, ...],
     ) -> list[tuple[str, Edge]]:
         edges: list[tuple[str, Edge]] = []
         try:
@@ -214,7 +222,9 @@ class Opener:
                 child_node = await self._resolve(reference, definition, slot, depth, chain)
                 permissions = NOTHING
                 if not self._of_job:  # its session has edges of its own
-                    permissions = class_.opening_permissions(slot.role, writable=not definition.opens_read_only)
+                    permissions = class_.opening_permissions(
+                        slot.role, options, writable=not definition.opens_read_only
+                    )
                 if permissions.used & CHANGING:
                     await ready_to_write(self._graph, child_node)
                 elif not child_node.active and not definition.inactive:

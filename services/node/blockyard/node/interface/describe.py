@@ -18,6 +18,7 @@ from blockyard.node.interface import abilities
 from blockyard.node.interface import driver as interface
 from blockyard.node.interface.debugging import Debuggable
 from blockyard.node.interface.driver import Driver, FilterDriver, ProtocolDriver
+from blockyard.node.interface.internal_snapshots import HasSnapshots
 from blockyard.node.interface.snapshots import OffersSnapshot
 
 ABILITIES: Final[dict[str, type[Any]]] = {
@@ -36,6 +37,7 @@ ABILITIES: Final[dict[str, type[Any]]] = {
     "probes-devices": abilities.ProbesDevices,
     "debuggable": Debuggable,
     "offers-snapshot": OffersSnapshot,
+    "snapshots": HasSnapshots,
 }
 
 

@@ -206,7 +206,7 @@ class Driver(ABC):
         return NodeInfo()
 
     @classmethod
-    def opening_permissions(cls, role: Role, *, writable: bool) -> Permissions:
+    def opening_permissions(cls, role: Role, options: Any, *, writable: bool) -> Permissions:
         """What opening the driver needs of a child of a role, before the driver can say itself."""
         return by_role(role, NOTHING, writable=writable) if role is Role.FILE else NOTHING
 

@@ -9,6 +9,7 @@ from blockyard.base.errors import InvalidArgument, MissingOption, NotImplemented
 from blockyard.node.copying.actions import CreateCopySession
 from blockyard.node.exports.actions import CreateExport, DeleteExport
 from blockyard.node.graph import actions, children, recording_actions
+from blockyard.node.graph.internal_snapshots import CreateSnapshot
 from blockyard.node.graph.reopening import Reopen
 from blockyard.node.graph.transaction import Action, EdgeFacts, Failed, Outcome, run
 from blockyard.node.rpc.calls import Backstage, Calls
@@ -16,6 +17,7 @@ from blockyard.node.rpc.convert import basic_state, duration, full_state
 from blockyard.node.rpc.copy import spec_from
 from blockyard.node.rpc.definitions import definition_of, reference_of
 from blockyard.node.rpc.exports import wanted_export
+from blockyard.node.rpc.snapshots import snapshot_wish
 from blockyard.node.rpc.words import number_of
 from blockyard.v1 import bitmap_pb2, node_pb2, types_pb2
 
@@ -41,6 +43,9 @@ ACTIONS: Final[dict[str, Make]] = {
         wish.target.node_name, wish.target.name, [(item.node_name, item.name) for item in wish.sources]
     ),
     "create_export": lambda backstage, wish: CreateExport(backstage.exports, *wanted_export(wish.export)),
+    "create_snapshot": lambda backstage, wish: CreateSnapshot(
+        wish.snapshot.node_name, snapshot_wish(wish, backstage.graph.environment.clock.wall_ns())
+    ),
     "delete_export": lambda backstage, wish: DeleteExport(backstage.exports, wish.export_id, force=wish.force),
     "create_copy_session": lambda backstage, wish: CreateCopySession(
         backstage.copies, spec_from(wish), wish.fencing_token

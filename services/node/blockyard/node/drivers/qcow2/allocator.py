@@ -80,6 +80,19 @@ class Allocator:
         self._claim(first, count)
         return first
 
+    async def take_whole(self, count: int) -> int:
+        """Exactly `count` contiguous clusters, where there is room at once, else past everything in use."""
+        async with self.lock:
+            found = await self._find(count)
+        if found is not None:
+            first, length = found
+            if length == count:
+                await self._check(first, count)
+                self._claim(first, count)
+                return first
+            await self.give_back(first, length)
+        return await self.take_run(count)
+
     async def give_back(self, first: int, count: int) -> None:
         """Clusters of `take` to which nothing was made to refer."""
         await self._image.event("cluster_free")

@@ -4,9 +4,11 @@ The hot path is `lookup`: an L2 table in memory answers a request inside one clu
 accesses and no allocation but the answer.
 """
 
-from typing import ClassVar, Self
+from collections.abc import AsyncIterator
+from typing import ClassVar, Final, Self
 
-from blockyard.node.drivers.qcow2 import checking, creating, opening, rebasing
+from blockyard.base.errors import OperationUnsupported, ResourceBusy, ResourceNotFound
+from blockyard.node.drivers.qcow2 import checking, creating, opening, rebasing, snapshots, vmstate
 from blockyard.node.drivers.qcow2.allocation import Reservation
 from blockyard.node.drivers.qcow2.dropping import Dropper
 from blockyard.node.drivers.qcow2.image import Image
@@ -14,6 +16,7 @@ from blockyard.node.drivers.qcow2.options import Qcow2CreateOptions, Qcow2Option
 from blockyard.node.drivers.qcow2.resizing import Resizer
 from blockyard.node.formats.qcow2 import header as hdr
 from blockyard.node.formats.qcow2 import measuring
+from blockyard.node.formats.qcow2 import snapshots as records
 from blockyard.node.formats.qcow2.tables import COPIED, OFFSET
 from blockyard.node.interface.child import Buffer
 from blockyard.node.interface.driver import (
@@ -25,15 +28,19 @@ from blockyard.node.interface.driver import (
     NodeInfo,
 )
 from blockyard.node.interface.flags import Preallocation, Role
+from blockyard.node.interface.internal_snapshots import SnapshotFacts, SnapshotWish
 from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.mapping import Allocation, MapKind, Mapping
+from blockyard.node.interface.permissions import ALL, CONSISTENT_READ, Permissions
 
 _DATA = MapKind.DATA
 _make = tuple.__new__
+_BESIDE_A_WRITER: Final = Permissions(CONSISTENT_READ, ALL)
+"""Of the file below a snapshot that is shown: what it reads is not written while the snapshot is there."""
 
 
 class Qcow2(FormatDriver):
-    """QEMU's native image format, versions 2 and 3: copy on write, compression, internal snapshots kept."""
+    """QEMU's native image format, versions 2 and 3: copy on write, compression, internal snapshots."""
 
     name: ClassVar[str] = "qcow2"
     Options: ClassVar[type[Qcow2Options]] = Qcow2Options
@@ -156,11 +163,121 @@ class Qcow2(FormatDriver):
         await self._resizer.trim_file()
 
     async def check(self, fix_leaks: bool, fix_errors: bool) -> CheckReport:
+        if self.image.shown is not None:
+            node_name = self.image.context.node_name
+            raise OperationUnsupported(node_name, "qcow2", "check an image through one of its snapshots")
         report = await checking.check(self.image, fix_leaks, fix_errors)
         if fix_errors:
             await opening.assemble(self.image)
             self._adopt()
         return report
+
+    # --- snapshots and the VM state ----------------------------------------------------------------------
+
+    @property
+    def shown_snapshot(self) -> str:
+        shown = self.image.shown
+        return shown.identifier if shown is not None else ""
+
+    def snapshots(self) -> list[SnapshotFacts]:
+        return [self._facts(item) for item in self.image.snapshots]
+
+    def find_snapshot(self, identifier: str, name: str) -> SnapshotFacts:
+        found = records.find_exactly(self.image.snapshots, identifier, name)
+        if found is None:
+            raise ResourceNotFound("snapshot", " ".join(part for part in (identifier, name) if part))
+        return self._facts(found)
+
+    def snapshot_named(self, wanted: str) -> SnapshotFacts:
+        found = records.find(self.image.snapshots, wanted)
+        if found is None:
+            raise ResourceNotFound("snapshot", wanted)
+        return self._facts(found)
+
+    async def create_snapshot(self, wish: SnapshotWish) -> SnapshotFacts:
+        self._refuse_while_saving()
+        async with self.image.changing:
+            return self._facts(await snapshots.create(self.image, wish))
+
+    async def revert_to_snapshot(self, identifier: str) -> None:
+        self._refuse_while_saving()
+        async with self.image.changing:
+            try:
+                await snapshots.revert(self.image, self._record(identifier))
+            finally:
+                self.size = self.image.header.size
+
+    async def delete_snapshot(self, identifier: str) -> None:
+        self._refuse_while_saving()
+        async with self.image.changing:
+            record = self._record(identifier)
+            if identifier in self.image.reading:
+                raise ResourceBusy("snapshot", record.name, "a call that reads its VM state")
+            await snapshots.delete(self.image, record)
+
+    async def confirm_shown(self) -> None:
+        await opening.confirm(self.image)
+
+    async def save_vm_state(self, pieces: AsyncIterator[bytes | memoryview]) -> int:
+        self._refuse_while_saving()
+        if self.image.changing.locked():
+            raise ResourceBusy("VM state of node", self.image.context.node_name, "a call that changes snapshots")
+        self.image.saves_state = True
+        try:
+            return await vmstate.save(self.image, self._resizer, self._dropper, pieces)
+        finally:
+            self.image.saves_state = False
+
+    def _refuse_while_saving(self) -> None:
+        if self.image.saves_state:
+            raise ResourceBusy("VM state of node", self.image.context.node_name, "a call that saves it")
+
+    async def load_vm_state(self, identifier: str, length: int) -> AsyncIterator[bytes]:
+        if not identifier:
+            async for piece in vmstate.load(self.image, length):
+                yield piece
+            return
+        record = self._record(identifier)
+        reading = self.image.reading
+        reading[identifier] = reading.get(identifier, 0) + 1
+        try:
+            async for piece in vmstate.load(await opening.view_of(self.image, record), record.vm_state_bytes):
+                yield piece
+        finally:
+            reading[identifier] -= 1
+            if not reading[identifier]:
+                del reading[identifier]
+
+    def _record(self, identifier: str) -> records.Snapshot:
+        found = records.find_exactly(self.image.snapshots, identifier, "")
+        if found is None:
+            raise ResourceNotFound("snapshot", identifier)
+        return found
+
+    def _facts(self, item: records.Snapshot) -> SnapshotFacts:
+        size = self.image.header.size if item.disk_size < 0 else item.disk_size
+        return SnapshotFacts(
+            item.identifier,
+            item.name,
+            item.date_s * 10**9 + item.date_ns,
+            item.vm_clock_ns,
+            item.vm_state_bytes,
+            size,
+            item.icount,
+        )
+
+    # --- permissions -------------------------------------------------------------------------------------
+
+    @classmethod
+    def opening_permissions(cls, role: Role, options: Qcow2Options, *, writable: bool) -> Permissions:
+        if options.snapshot and role is Role.FILE:
+            return _BESIDE_A_WRITER
+        return super().opening_permissions(role, options, writable=writable)
+
+    def child_permissions(self, child: str, role: Role, above: Permissions, *, writable: bool) -> Permissions:
+        if self.image.shown is not None and role is Role.FILE:
+            return _BESIDE_A_WRITER
+        return super().child_permissions(child, role, above, writable=writable)
 
     # --- images that are not open ------------------------------------------------------------------------
 
@@ -190,7 +307,7 @@ class Qcow2(FormatDriver):
             cluster_size=header.cluster_size,
             is_dirty=bool(header.incompatible & hdr.DIRTY),
             is_corrupt=bool(header.incompatible & hdr.CORRUPT),
-            vm_state_offset=len(image.l1) << image.geometry.table_bits,
+            vm_state_offset=vmstate.start_of(image),
             has_zero_init=not image.has_backing,
             filename=image.name,
             backing_filename=reference.filename if reference else "",

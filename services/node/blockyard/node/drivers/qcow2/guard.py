@@ -59,8 +59,12 @@ class Guard:
 
     def hits(self, clusters: Clusters) -> bool:
         """Whether any of the clusters holds metadata (of the time of opening)."""
+        return self.hit_of(clusters) >= 0
+
+    def hit_of(self, clusters: Clusters) -> int:
+        """The first of the clusters that holds metadata (of the time of opening), or -1."""
         if not len(self.known) or not len(clusters):
-            return False
+            return -1
         places = np.searchsorted(self.known, clusters)
         found = clusters[self.known[np.minimum(places, len(self.known) - 1)] == clusters]
-        return any(cluster not in self.removed for cluster in found.tolist()) if len(found) else False
+        return next((cluster for cluster in found.tolist() if cluster not in self.removed), -1)

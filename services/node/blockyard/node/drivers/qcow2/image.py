@@ -5,6 +5,7 @@ Must not hold policy of any part; the parts (`refcounts`, `l2`, `allocator`, `wr
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from blockyard.base.errors import ImageCorrupt, ImageMarkedCorrupt, NodeReadOnly
@@ -51,6 +52,14 @@ class Image:
         self.geometry = Geometry.of(cluster.header)
         self.snapshots: list[Snapshot] = []
         self.snapshot_table_bytes = 0
+        self.shown: Snapshot | None = None
+        """The snapshot that is shown instead of the disk."""
+        self.changing = asyncio.Lock()
+        """Held while snapshots change."""
+        self.saves_state = False
+        """A VM state is being saved: snapshots do not change until that is over."""
+        self.reading: dict[str, int] = {}
+        """Snapshots whose VM state is being read, by identifier, and by how many."""
         self.ledger = Ledger()
         self.broken = False
         """Set on corruption: from then on nothing is written."""

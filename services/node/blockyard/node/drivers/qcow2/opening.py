@@ -4,9 +4,17 @@ Everything is bounded before it is read: the header cluster (2 MiB at most), L1 
 (8 MiB), snapshot table (64 MiB), as `formats.qcow2.limits` says.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
-from blockyard.base.errors import FormatMismatch, ImageCorrupt, ImageMarkedCorrupt
+from blockyard.base.errors import (
+    FormatMismatch,
+    ImageCorrupt,
+    ImageMarkedCorrupt,
+    InvalidArgument,
+    ResourceNotFound,
+)
 from blockyard.base.ranges import ByteRange
 from blockyard.node.drivers.qcow2 import checking
 from blockyard.node.drivers.qcow2.allocation import Space
@@ -19,7 +27,9 @@ from blockyard.node.drivers.qcow2.l2 import L2
 from blockyard.node.drivers.qcow2.mapping import Mapper
 from blockyard.node.drivers.qcow2.options import Qcow2Options
 from blockyard.node.drivers.qcow2.ordering import Clusters, Ledger
+from blockyard.node.drivers.qcow2.places import metadata_clusters
 from blockyard.node.drivers.qcow2.refcounts import Refcounts
+from blockyard.node.drivers.qcow2.snapshots import disk_size_of, l1_of
 from blockyard.node.drivers.qcow2.writeback import Writeback
 from blockyard.node.formats.qcow2 import header as hdr
 from blockyard.node.formats.qcow2 import snapshots, tables, validate
@@ -58,10 +68,54 @@ async def open_image(context: DriverContext, options: Qcow2Options) -> Image:
     else:
         image.l1 = L1(np.zeros(0, np.uint64), image.ledger)
     image.snapshots, image.snapshot_table_bytes = await _read_snapshots(image)
+    if options.snapshot:
+        await _show(image, _found(image, options.snapshot))
     await assemble(image)
     if header.incompatible & hdr.DIRTY and not context.read_only and not options.repair:
         await _recover(image)
     return image
+
+
+async def view_of(image: Image, snapshot: snapshots.Snapshot) -> Image:
+    """The same image as one of its snapshots has it: another reader of the same file."""
+    context = replace(image.context, read_only=True)
+    view = Image(context, replace(image.options, snapshot=snapshot.identifier), image.cluster)
+    view.snapshots, view.snapshot_table_bytes = image.snapshots, image.snapshot_table_bytes
+    await _show(view, snapshot)
+    await assemble(view)
+    return view
+
+
+async def confirm(image: Image) -> None:
+    """Look whether the snapshot that is shown is in the file as it is now. Raises ResourceNotFound."""
+    assert image.shown is not None
+    now = Image(image.context, image.options, await read_header(image.context))
+    now.snapshots, _ = await _read_snapshots(now)
+    found = _found(now, image.shown.identifier)
+    if found.l1_offset != image.shown.l1_offset:
+        raise ResourceNotFound("snapshot", image.options.snapshot)
+
+
+def _found(image: Image, wanted: str) -> snapshots.Snapshot:
+    found = snapshots.find(image.snapshots, wanted)
+    if found is None:
+        raise ResourceNotFound("snapshot", wanted)
+    return found
+
+
+async def _show(image: Image, snapshot: snapshots.Snapshot) -> None:
+    """In memory the disk becomes the snapshot's: nothing of it is ever written."""
+    if not image.context.read_only:
+        raise InvalidArgument("snapshot", "a read-only node (read_only = true)", "a node for writing")
+    if image.options.repair:
+        raise InvalidArgument("snapshot", "repair = false", "repair = true")
+    size = disk_size_of(image, snapshot)
+    l1 = await l1_of(image, snapshot)
+    shown = np.zeros(max(len(l1), image.geometry.l1_entries(size)), np.uint64)
+    shown[: len(l1)] = l1
+    image.l1 = L1(shown, image.ledger)
+    image.update_header(size=size, l1_size=len(shown))
+    image.shown = snapshot
 
 
 async def assemble(image: Image) -> None:
@@ -78,7 +132,7 @@ async def assemble(image: Image) -> None:
     image.space = Space(image, image.mapper)
     image.compressed = Compressed(image, image.space)
     read_only = image.context.read_only
-    image.guard = Guard.build([] if read_only else _inside(image, metadata_clusters(image)))
+    image.guard = Guard.build([] if read_only else _inside(image, _metadata_of(image)))
     end = image.guard.end
     if not read_only:
         marked = header.incompatible & (hdr.CORRUPT | hdr.DIRTY)
@@ -138,16 +192,5 @@ async def _read_snapshots(image: Image) -> tuple[list[snapshots.Snapshot], int]:
             length = min(available, length * 8)
 
 
-def metadata_clusters(image: Image) -> list[Clusters]:
-    """Cluster numbers of all metadata except bitmaps and the L2 tables of snapshots."""
-    header, bits = image.header, image.geometry.cluster_bits
-    places = [place for _, place in validate.header_places(header)]
-    places += [ByteRange(item.l1_offset, item.l1_size * 8) for item in image.snapshots if item.l1_size]
-    groups: list[Clusters] = [
-        np.arange(place.offset >> bits, (place.end + header.cluster_size - 1) >> bits, dtype=np.int64)
-        for place in places
-    ]
-    for entries, mask in ((image.refcounts.table, tables.REFCOUNT_TABLE_OFFSET), (image.l1.entries, tables.OFFSET)):
-        offsets = (entries & np.uint64(mask)) >> np.uint64(bits)
-        groups.append(offsets[offsets != 0].astype(np.int64))
-    return groups
+def _metadata_of(image: Image) -> list[Clusters]:
+    return metadata_clusters(image.header, image.snapshots, image.refcounts.table, image.l1.entries)

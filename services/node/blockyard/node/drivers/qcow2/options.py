@@ -40,6 +40,8 @@ class Qcow2Options:
     """Accepted for compatibility and checked; tables are cached whole."""
     repair: bool = False
     """Open an image that is marked corrupt, or whose refcount table is unusable, so that `check` can repair it."""
+    snapshot: str = ""
+    """Show this internal snapshot (id or name) instead of the disk; the node must be read-only."""
 
     def l2_bytes(self) -> int:
         if self.l2_cache_size is not None:

@@ -68,7 +68,7 @@ class Resizer:
         old = image.header.size
         entries = image.geometry.l1_entries(size)
         if entries > len(image.l1):
-            await unbroken(self._grow_l1(entries))
+            await unbroken(self.grow_l1(entries))
         await self._clear_space(old, size)
         await image.writeback.flush()
         await unbroken(self._set_size(size))
@@ -79,7 +79,7 @@ class Resizer:
             image.update_header(size=size)
             await image.switch(hdr.SIZE_AT, hdr.encode_size(image.header))
 
-    async def _grow_l1(self, entries: int) -> None:
+    async def grow_l1(self, entries: int) -> None:
         """Invariant 6 of `ordering`, with all refcounts of the new table durable before the header names it."""
         image = self._image
         bits, size = image.geometry.cluster_bits, image.geometry.cluster_size

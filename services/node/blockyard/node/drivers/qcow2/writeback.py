@@ -168,7 +168,7 @@ class Writeback:
             try:
                 await image.event("cluster_free")
                 block = await image.refcounts.usable_block(index)
-                if block is not None and self._passes(reason):
+                if block is not None and self.passes(reason):
                     block.pins += 1  # what is counted down below must still be the one in the cache
                     try:
                         await self._discard_below(numbers[block.values[numbers % len(block.values)] == times])
@@ -181,7 +181,8 @@ class Writeback:
             groups.pop()
             image.allocator.freed(image.refcounts.decrease(index, block, numbers, times))
 
-    def _passes(self, reason: Reason) -> bool:
+    def passes(self, reason: Reason) -> bool:
+        """Whether the file below is asked to discard what was dropped for this reason."""
         options, unmap = self._image.options, self._image.context.discard == DiscardMode.UNMAP
         if reason == Reason.REQUEST:
             return unmap if options.pass_discard_request is None else options.pass_discard_request

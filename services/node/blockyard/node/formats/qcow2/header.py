@@ -216,3 +216,8 @@ def encode_l1(header: Header) -> bytes:
 def encode_refcount_table(header: Header) -> bytes:
     """What stands at REFCOUNT_TABLE_AT."""
     return struct.pack(">QI", header.refcount_table_offset, header.refcount_table_clusters)
+
+
+def encode_roots(header: Header) -> bytes:
+    """What stands at SIZE_AT up to the features: size and the places of all tables, in one piece of one sector."""
+    return encode_fixed(header)[SIZE_AT:V2_LENGTH]

@@ -1,0 +1,196 @@
+"""`blockyard snapshot`: snapshots inside images. Overlays, which are snapshots too, are in `blockyard graph`."""
+
+from pathlib import Path
+
+from blockyard.cli.app import sub_app
+from blockyard.cli.options import DEFAULTS, Globals, Size
+from blockyard.cli.running import connected
+
+app = sub_app("snapshot")
+
+
+@app.command
+async def create(node: str, name: str, /, *, vm_state: Path | None = None, options: Globals = DEFAULTS) -> None:
+    """Take a snapshot inside an image.
+
+    Examples:
+      blockyard snapshot create disk before-upgrade
+      blockyard snapshot create disk suspended --vm-state guest.state
+
+    Parameters
+    ----------
+    node
+        The image's node, not a filter above it.
+    name
+        The snapshot.
+    vm_state
+        A file to keep with it.
+    """
+    from blockyard.cli.describe import SNAPSHOTS
+
+    async with connected(options) as (client, out):
+        length = await client.snapshots.save_state(node, vm_state) if vm_state is not None else 0
+        out.single(await client.snapshots.create(node, name, vm_state_bytes=length), SNAPSHOTS)
+
+
+@app.command(name="list")
+async def list_(node: str, /, *, options: Globals = DEFAULTS) -> None:
+    """List the snapshots of an image, oldest first.
+
+    Examples:
+      blockyard snapshot list disk
+
+    Parameters
+    ----------
+    node
+        The image's node.
+    """
+    from blockyard.cli.describe import SNAPSHOTS
+
+    async with connected(options) as (client, out):
+        out.many(await client.snapshots.list(node), SNAPSHOTS)
+
+
+@app.command
+async def show(node: str, snapshot: str, /, *, options: Globals = DEFAULTS) -> None:
+    """Show one snapshot.
+
+    Examples:
+      blockyard snapshot show disk before-upgrade
+
+    Parameters
+    ----------
+    node
+        The image's node.
+    snapshot
+        Its id or name.
+    """
+    from blockyard.base.errors import ResourceNotFound
+    from blockyard.cli.describe import SNAPSHOTS
+
+    async with connected(options) as (client, out):
+        found = await client.snapshots.list(node)
+        chosen = [each for each in found if each.id == snapshot] or [
+            each for each in found if each.name == snapshot
+        ]
+        if not chosen:
+            raise ResourceNotFound("snapshot", snapshot)
+        out.single(chosen[0], SNAPSHOTS)
+
+
+@app.command
+async def revert(node: str, snapshot: str, /, *, options: Globals = DEFAULTS) -> None:
+    """Make the disk what it was. What was written since is lost, unless another snapshot has it.
+
+    Examples:
+      blockyard snapshot revert disk before-upgrade
+
+    Parameters
+    ----------
+    node
+        The image's node.
+    snapshot
+        Its id or name.
+    """
+    from blockyard.v1.control_pb2 import RevertToSnapshotResponse
+
+    async with connected(options) as (client, out):
+        await client.snapshots.revert(node, snapshot)
+        out.done(RevertToSnapshotResponse(), "" if options.quiet else f"{node} is as it was at {snapshot}")
+
+
+@app.command
+async def delete(node: str, name: str = "", /, *, id: str = "", options: Globals = DEFAULTS) -> None:
+    """Forget a snapshot, and free what it alone held.
+
+    Examples:
+      blockyard snapshot delete disk before-upgrade
+      blockyard snapshot delete disk --id 3
+
+    Parameters
+    ----------
+    node
+        The image's node.
+    name
+        Its name.
+    id
+        Its id; of several with one name, this one.
+    """
+    from blockyard.cli.describe import SNAPSHOTS
+
+    async with connected(options) as (client, out):
+        out.single(await client.snapshots.delete(node, name, id=id), SNAPSHOTS)
+
+
+@app.command(name="open")
+async def open_(node: str, snapshot: str, /, *, name: str = "", options: Globals = DEFAULTS) -> None:
+    """Open a snapshot as a read-only node, while the disk goes on.
+
+    Examples:
+      blockyard snapshot open disk before-upgrade --name old
+      blockyard export add old
+
+    Parameters
+    ----------
+    node
+        The image's node.
+    snapshot
+        Its id or name.
+    name
+        Name of the new node.
+    """
+    from blockyard.cli.describe import node_facts
+
+    async with connected(options) as (client, out):
+        out.one(await client.snapshots.open(node, snapshot, name), node_facts)
+
+
+@app.command
+async def save_state(node: str, file: Path, /, *, options: Globals = DEFAULTS) -> None:
+    """Store a file as VM state beside the disk; prints its bytes.
+
+    Examples:
+      blockyard snapshot save-state disk guest.state
+
+    Parameters
+    ----------
+    node
+        The image's node.
+    file
+        The file here.
+    """
+    from blockyard.v1.control_pb2 import SaveVmStateResponse
+
+    async with connected(options) as (client, out):
+        written = await client.snapshots.save_state(node, file)
+        out.done(SaveVmStateResponse(written_bytes=written), "" if options.quiet else f"{written} bytes stored")
+
+
+@app.command
+async def load_state(
+    node: str, file: Path, /, *, snapshot: str = "", length: Size = 0, options: Globals = DEFAULTS
+) -> None:
+    """Read the VM state of a snapshot, or beside the disk, into a file.
+
+    Examples:
+      blockyard snapshot load-state disk guest.state --snapshot suspended
+
+    Parameters
+    ----------
+    node
+        The image's node.
+    file
+        The file here; it is overwritten.
+    snapshot
+        Its id or name. Without it: what is beside the disk.
+    length
+        Without a snapshot: how many bytes.
+    """
+    from blockyard.v1.control_pb2 import SaveVmStateResponse
+
+    async with connected(options) as (client, out):
+        written = 0
+        with file.open("wb") as target:
+            async for piece in client.snapshots.load_state(node, snapshot, length=length):
+                written += target.write(piece)
+        out.done(SaveVmStateResponse(written_bytes=written), "" if options.quiet else f"{written} bytes read")
