@@ -96,7 +96,7 @@ class TestSnapshotAccess(DriverContract):
         driver = (await self.node(ground)).driver
         above = Permissions(CONSISTENT_READ | WRITE, ALL)
         assert driver.child_permissions("file", Role.DATA, above, writable=True) == NOTHING
-        assert driver.opening_permissions(Role.DATA, writable=True) == NOTHING
+        assert driver.opening_permissions(Role.DATA, None, writable=True) == NOTHING
 
 
 class Refusing(DriverChild):

@@ -190,7 +190,8 @@ async def load_state(
 
     async with connected(options) as (client, out):
         written = 0
-        with file.open("wb") as target:
-            async for piece in client.snapshots.load_state(node, snapshot, length=length):
+        async for piece in client.snapshots.load_state(node, snapshot, length=length):
+            # What the file held is overwritten only when there is something to write.
+            with file.open("ab" if written else "wb") as target:
                 written += target.write(piece)
         out.done(SaveVmStateResponse(written_bytes=written), "" if options.quiet else f"{written} bytes read")
