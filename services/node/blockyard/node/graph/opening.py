@@ -32,7 +32,7 @@ from blockyard.node.graph.ephemeral import make_overlay, overlay_of
 from blockyard.node.graph.executors import MAIN
 from blockyard.node.graph.freezing import hold_chain, let_go
 from blockyard.node.graph.internal_snapshots import confirm
-from blockyard.node.graph.modes import CHANGING, ready_to_write
+from blockyard.node.graph.modes import ready_to_write
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.permissions import refresh
 from blockyard.node.graph.referring import path_of
