@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from blockyard.base.errors import (
     BlockError,
@@ -178,6 +180,9 @@ async def test_a_vm_state_goes_with_its_snapshot(disk: NodeHouse, tmp_path: Path
         (control.Snapshot(node_name="disk", name="x", id="4"), InvalidArgument),
         (control.Snapshot(node_name="disk", name="x", size_bytes=4), InvalidArgument),
         (control.Snapshot(node_name="disk", name="x", icount=-2), InvalidArgument),
+        (control.Snapshot(node_name="disk", name="x", create_time=Timestamp(nanos=-1)), InvalidArgument),
+        (control.Snapshot(node_name="disk", name="x", create_time=Timestamp(seconds=1 << 40)), InvalidArgument),
+        (control.Snapshot(node_name="disk", name="x", vm_clock=Duration(seconds=-1)), InvalidArgument),
         (control.Snapshot(node_name="disk", name="x", vm_state_bytes=-1), InvalidArgument),
         (control.Snapshot(node_name="disk", name="x", vm_state_bytes=1), InvalidArgument),
         (control.Snapshot(node_name="disk", name="taken"), ResourceExists),

@@ -3,6 +3,9 @@
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from blockyard.base.errors import InvalidArgument
 from blockyard.node.graph import internal_snapshots as snapshots
 from blockyard.node.graph.graph import Graph
@@ -95,11 +98,16 @@ def snapshot_wish(request: control_pb2.CreateSnapshotRequest, now_ns: int) -> Sn
         raise InvalidArgument("snapshot", "no id and no size_bytes: the image gives them", "one of them")
     return SnapshotWish(
         given.name,
-        given.create_time.ToNanoseconds() if given.HasField("create_time") else now_ns,
-        given.vm_clock.ToNanoseconds(),
+        # ToNanoseconds raises for what is no time; a number is judged where all of them are.
+        _ns(given.create_time) if given.HasField("create_time") else now_ns,
+        _ns(given.vm_clock),
         given.vm_state_bytes,
         given.icount if given.HasField("icount") else -1,
     )
+
+
+def _ns(time: Timestamp | Duration) -> int:
+    return time.seconds * 10**9 + time.nanos
 
 
 def _message(node_name: str, facts: SnapshotFacts) -> control_pb2.Snapshot:
