@@ -18,7 +18,7 @@ from blockyard.base.errors import (
     PermissionConflict,
     TransactionFailed,
 )
-from blockyard.node.graph import recording, recording_actions, surgery
+from blockyard.node.graph import drain, recording, recording_actions, surgery
 from blockyard.node.graph.actions import (
     CloseNode,
     InsertFilter,
@@ -135,6 +135,18 @@ async def test_two_overlays_of_one_disk_stack_in_their_order(ground: GraphGround
     assert user.node.backing is not None and user.node.backing.node.name == "top0"
 
 
+async def test_nodes_of_later_actions_are_no_users_of_what_comes_before(ground: GraphGround):
+    """They are opened first, so they hold what they stand on when the earlier actions happen."""
+    await disks(ground)
+    user = ground.use(ground.graph.get("disk0"), "guest")
+    filter_ = NodeDefinition("copy-on-read", "filter", children={"file": "top0"})
+    look = OpenNode(raw("look", "disk0"))
+    await run(ground.graph, [InsertOverlay("disk0", "top0"), InsertFilter("top0", filter_), look])
+    below = ground.graph.get("filter").children["file"].node
+    assert (user.node.name, below.name) == ("filter", "top0")
+    assert ground.graph.get("look").children["file"].node is ground.graph.get("disk0")
+
+
 async def test_what_is_closed_goes_with_what_it_alone_holds(ground: GraphGround):
     await ground.graph.open(
         NodeDefinition("raw", "disk", children={"file": NodeDefinition("memory", options={"size": SIZE})})
@@ -152,6 +164,33 @@ async def test_a_bitmap_begins_at_the_instant_of_the_snapshot(ground: GraphGroun
     await user.write(8192, b"x")
     top = ground.graph.get("top0")
     assert [extent.offset for extent in recording.find(top, "since").bits.extents()] == [8192]
+
+
+async def test_a_node_is_flushed_through_one_that_the_same_transaction_holds(ground: GraphGround):
+    """Parents come to rest first, and their flush goes through children that are drained by then."""
+    await disks(ground)
+    await ground.graph.open(NodeDefinition("copy-on-read", "upper", children={"file": "disk0"}))
+    user = ground.use(ground.graph.get("upper"), "guest")
+    await user.write(0, b"x")
+    actions = [RemoveFilter("upper"), InsertOverlay("disk0", "top0"), recording_actions.CreateBitmap("file0", "b")]
+    await asyncio.wait_for(run(ground.graph, actions), 10)
+    assert user.node.name == "top0"
+
+
+async def test_a_transaction_waits_for_a_node_that_another_holds_too(ground: GraphGround):
+    await disks(ground)
+    node = ground.graph.get("file0")
+    user = ground.use(ground.graph.get("disk0"), "guest")
+    await user.write(0, b"x")
+    drain.begin(node)
+    change = asyncio.create_task(
+        run(ground.graph, [InsertOverlay("disk0", "top0"), recording_actions.CreateBitmap("file0", "b")])
+    )
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert not change.done() and "b" not in node.bitmaps
+    drain.end(node)
+    await asyncio.wait_for(change, 10)
 
 
 async def test_requests_wait_for_the_change_and_see_all_of_it(ground: GraphGround):

@@ -16,6 +16,7 @@ from blockyard.base.errors import (
     PointInTimeLost,
     RangeNotKept,
     ResourceNotFound,
+    TransactionFailed,
 )
 from blockyard.client.definitions import (
     copy_before_write,
@@ -194,6 +195,30 @@ async def test_nobody_writes_the_disk_past_the_filter(house: NodeHouse):
         await house.client.nodes.resize("cbw", MIB, allow_shrink=True)
     assert (await house.client.nodes.resize("cbw", 2 * SIZE)).size_bytes == 2 * SIZE
     assert (await house.client.nodes.get("past")).size_bytes == SIZE
+
+
+async def test_a_filter_keeps_what_a_bitmap_of_the_same_transaction_marks(house: NodeHouse):
+    client = house.client
+    await disk(house)
+    await client.bitmaps.add("disk", "since", granularity_bytes=GRANULE)
+    await client.data.write("disk", GRANULE, b"x" * GRANULE)
+    filter_ = copy_before_write("disk", memory(SIZE), node_name="cbw", bitmap_node="disk", bitmap_name="copy")
+    merge = bitmap_pb2.MergeBitmapsRequest(
+        target=bitmap_pb2.BitmapReference(node_name="disk", name="copy"),
+        sources=[bitmap_pb2.BitmapReference(node_name="disk", name="since")],
+    )
+    create = bitmap_pb2.CreateBitmapRequest(node_name="disk", name="copy", granularity_bytes=GRANULE, disabled=True)
+    insert = node_pb2.InsertFilterRequest(node_name="disk", filter=filter_)
+    steps: list[TransactionAction] = [
+        TransactionAction(create_bitmap=create),
+        TransactionAction(merge_bitmaps=merge),
+        TransactionAction(insert_filter=insert),
+    ]
+    with pytest.raises(TransactionFailed, match="no bitmap named 'copy'"):
+        await client.nodes.transaction(steps[::-1])
+    await client.nodes.transaction(steps)
+    kept = (await client.nodes.get("cbw")).format_specific["left-to-copy"].int_value
+    assert kept == GRANULE
 
 
 async def test_the_bitmap_and_the_filter_change_at_one_instant(house: NodeHouse):

@@ -15,7 +15,7 @@ from blockyard.base.errors import (
     OperationUnsupported,
     ResourceNotFound,
 )
-from blockyard.client.definitions import NO_NODE, file, generic, memory, null, qcow2, raw
+from blockyard.client.definitions import NO_NODE, copy_on_read, file, generic, memory, null, qcow2, raw
 from blockyard.node.graph import surgery
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.v1 import node_pb2 as node
@@ -157,6 +157,18 @@ async def test_what_is_no_filter_is_not_put_in_or_taken_out(house: NodeHouse):
 
 
 @pytest.mark.peer("qemu-img")
+async def test_only_a_filter_of_the_node_is_opened_to_be_put_in(house: NodeHouse):
+    """A format would have written to the node before it was refused."""
+    await overlay(house, "a")
+    await overlay(house, "b")
+    wrong = [(qcow2("a", node_name="x"), "filter"), (copy_on_read("b", node_name="x"), "filter.file")]
+    for definition, about in (*wrong, (copy_on_read(memory(MIB), node_name="x"), "filter.file")):
+        with pytest.raises(InvalidArgument) as refused:
+            await house.client.nodes.insert_filter("a", definition)
+        assert refused.value.name == about
+    assert {each.node_name for each in await house.client.nodes.list(explicit_only=True)} == {"a", "b"}
+
+
 async def test_the_backing_reference_in_a_header_is_rewritten(house: NodeHouse):
     await overlay(house, "a")
     state = await house.client.nodes.change_backing_file("a", "other.raw", "raw")

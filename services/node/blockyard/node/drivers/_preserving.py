@@ -69,6 +69,8 @@ class Preserver:
         if context.restored:
             self.past = PointInTime(file.size, self._granularity())
             self._lose("the service was restarted, and its maps ended with it")
+        elif context.begins_later:
+            self.past = PointInTime(file.size, self._granularity())
         else:
             self.begin()
 

@@ -6,12 +6,14 @@ Bitmaps are in `recording_actions`, options in `reopening`, exports and copy ses
 from typing import TYPE_CHECKING
 
 from blockyard.base.errors import GraphCycle, InvalidArgument, NodeInUse, OperationUnsupported
+from blockyard.node.drivers.catalogue import driver_class
 from blockyard.node.graph import requests
 from blockyard.node.graph.chain import descends
 from blockyard.node.graph.modes import ready_to_write
 from blockyard.node.graph.moving import check_movable, own_freeze
 from blockyard.node.graph.opening import Opener
 from blockyard.node.graph.transaction import Action, Plan
+from blockyard.node.interface.driver import FilterDriver
 from blockyard.node.interface.flags import Role
 from blockyard.node.interface.permissions import CHANGING
 from blockyard.node.interface.snapshots import OffersSnapshot
@@ -31,11 +33,18 @@ class OpenNode(Action):
         self._definition = definition
 
     async def prepare(self, plan: Plan) -> None:
-        self._opener = Opener(plan.graph, plan.opened)
+        self._opener = Opener(plan.graph, plan.opened, begins_later=True)
         self.node = await self._opener.open(self._definition)
         plan.opened.update((node.name, node) for node in self._opener.opened)
 
     def apply(self, plan: Plan) -> None:
+        self._appear(plan, self._opener.opened)
+
+    def _appear(self, plan: Plan, beginning: "list[Node]") -> None:
+        """`beginning`: those whose points in time begin here."""
+        for node in beginning:
+            if isinstance(node.driver, OffersSnapshot):
+                node.driver.begin_snapshot()
         plan.enter(self._opener.opened)
 
     async def commit(self, plan: Plan) -> None:
@@ -91,18 +100,18 @@ class InsertOverlay(Action):
 
     def apply(self, plan: Plan) -> None:
         node, overlay = map(plan.get, self._names)
-        _check_overlay(node, overlay)
+        _check_overlay(plan, node, overlay)
         move_users(plan, node, overlay)
         plan.changes.attach(overlay, "backing", Role.BACKING, node)
         plan.changes.set_read_only(node, True)
 
 
-def _check_overlay(node: "Node", overlay: "Node") -> None:
+def _check_overlay(plan: Plan, node: "Node", overlay: "Node") -> None:
     """Raises NodeInUse, OperationUnsupported, GraphCycle or InvalidArgument."""
     if "backing" not in {slot.name for slot in overlay.driver.children}:
         raise OperationUnsupported(overlay.name, overlay.driver.name, "have a backing file")
-    if overlay.parents:
-        raise NodeInUse(overlay.name, "insert", ", ".join(overlay.holders()))
+    if users := plan.present(overlay.parents):
+        raise NodeInUse(overlay.name, "insert", ", ".join(edge.holder for edge in users))
     if "backing" in overlay.children:
         raise NodeInUse(overlay.name, "insert", "its own backing child")
     if descends(node, overlay):
@@ -162,6 +171,14 @@ class InsertFilter(OpenNode):
         self._node_name = node_name
 
     async def prepare(self, plan: Plan) -> None:
+        """Raises InvalidArgument before anything is opened: a format would write to the node."""
+        class_, node = driver_class(self._definition.driver), plan.get(self._node_name)
+        child = self._definition.children.get(class_.primary)
+        if not issubclass(class_, FilterDriver):
+            raise InvalidArgument("filter", "a filter", class_.name)
+        if child != node.name:
+            found = child if isinstance(child, str) else "no node that is open"
+            raise InvalidArgument(f"filter.{class_.primary}", f"{node.name}, the node that it goes above", found)
         await super().prepare(plan)
         self._place = PlaceFilter(self._node_name, self.node.name)
 
@@ -169,7 +186,7 @@ class InsertFilter(OpenNode):
         return self._place.touches(plan)
 
     def apply(self, plan: Plan) -> None:
-        super().apply(plan)
+        self._appear(plan, [node for node in self._opener.opened if node is not self.node])
         self._place.apply(plan)
 
 
@@ -185,7 +202,7 @@ class LiftFilter(Action):
     def apply(self, plan: Plan) -> None:
         node = plan.get(self._name)
         below = below_filter(node)
-        for edge in list(node.parents):
+        for edge in plan.present(node.parents):
             if edge.stays and edge.parent is not None:
                 raise NodeInUse(node.name, "remove", edge.holder)
             require_movable(edge)
@@ -222,5 +239,5 @@ def require_movable(edge: "Edge") -> None:
 
 def move_users(plan: Plan, node: "Node", target: "Node") -> None:
     """Point everyone above a node to another, that and what is below it left out. Raises NodeInUse."""
-    for edge in check_movable(node, target):
+    for edge in plan.present(check_movable(node, target)):
         plan.changes.move(edge, target)

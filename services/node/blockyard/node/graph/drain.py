@@ -1,13 +1,15 @@
 """Hold requests away from nodes while the graph or an image changes (QEMU's bdrv_drained_begin/end).
 
 A drained node lets no request in through its edges; what is inside runs to its end first. Drains nest. The node's
-own driver still reaches its children, so draining a node needs nothing of what is below it.
+own driver still reaches its children, so draining a node needs nothing of what is below it. A transaction that
+drains both is let in below (`graph.holding`).
 """
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
+from blockyard.node.graph import holding
 from blockyard.node.graph.chain import subtree
 from blockyard.node.graph.throttling import all_passing
 
@@ -42,12 +44,14 @@ async def at_rest(node: "Node") -> None:
 def begin(node: "Node") -> None:
     """Let no new request in."""
     node.quiesced += 1
+    holding.note(node, 1)
 
 
 def end(node: "Node") -> None:
-    """Undo one `begin`; the last one lets everyone who waits in."""
+    """Undo one `begin`. Who waits looks again: the last one lets all in, another may let in who holds the rest."""
     assert node.quiesced > 0
     node.quiesced -= 1
-    if not node.quiesced and node.undrained is not None:
+    holding.note(node, -1)
+    if node.undrained is not None:
         node.undrained.set_result(None)
         node.undrained = None

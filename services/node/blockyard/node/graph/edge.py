@@ -13,6 +13,7 @@ from blockyard.base.units import SECTOR
 from blockyard.node.core.accounting import BLOCK_STATUS, DISCARD, FLUSH, READ, TRUNCATE, WRITE, WRITE_ZEROES
 from blockyard.node.graph import populating, requests, snapshots
 from blockyard.node.graph.chain import below_filters
+from blockyard.node.graph.holding import is_own
 from blockyard.node.graph.reading import fill_zeroes, map_own
 from blockyard.node.graph.status import status_at
 from blockyard.node.graph.tracking import asker
@@ -194,9 +195,10 @@ class Edge:
         """The node, once it is not drained: where every request comes in, and is seen while it is held."""
         if self.parent is None:
             asker.set(self.holder)
-        while (node := self.node).quiesced:
-            if node.undrained is None:
-                node.undrained = asyncio.get_running_loop().create_future()
+        while (node := self.node).quiesced and not is_own(node):
             with node.tracker.hold(type_, offset, length, WaitReason.DRAINED):
-                await asyncio.shield(node.undrained)
+                while self.node is node and node.quiesced and not is_own(node):
+                    if node.undrained is None:
+                        node.undrained = asyncio.get_running_loop().create_future()
+                    await asyncio.shield(node.undrained)
         return node

@@ -60,6 +60,7 @@ def driver_context(
     *,
     of_job: bool = False,
     restored: bool = False,
+    begins_later: bool = False,
 ) -> DriverContext:
     """What a driver of the graph is opened with. `children` is looked at as it is then, so give the node's own."""
     environment = graph.environment
@@ -74,6 +75,7 @@ def driver_context(
         bitmaps=graph,
         of_job=of_job,
         restored=restored,
+        begins_later=begins_later,
         discard=definition.discard,
         direct=definition.direct,
         no_flush=definition.no_flush,
@@ -117,12 +119,15 @@ class Opener:
         *,
         restoring: bool = False,
         of_job: bool = False,
+        begins_later: bool = False,
     ) -> None:
-        """`beside`: nodes that are not in the graph yet, and can be named nonetheless. `of_job`: a job's filter."""
+        """`beside`: nodes that are not in the graph yet, and can be named nonetheless. `of_job`: a job's filter.
+        `begins_later`: points in time begin with all else in a transaction."""
         self._graph = graph
         self._beside = beside or {}
         self._environment = graph.environment
         self._of_job = of_job
+        self._begins_later = begins_later
         self._restoring = restoring
         """The definition is the catalogue's: it is complete, so nothing is inherited, and it knows all names."""
         self.claimed: set[str] = set()
@@ -172,9 +177,8 @@ class Opener:
         definition = _placed(definition, edges)
         try:
             children = dict(edges)
-            context = driver_context(
-                self._graph, name, definition, children, of_job=self._of_job, restored=self._restoring
-            )
+            modes = {"of_job": self._of_job, "restored": self._restoring, "begins_later": self._begins_later}
+            context = driver_context(self._graph, name, definition, children, **modes)
             if given is not None:
                 await make_overlay(class_, context)
             driver = await class_.open(options, context)

@@ -36,6 +36,7 @@ from blockyard.base.errors import (
 )
 from blockyard.node.graph.changes import Changes
 from blockyard.node.graph.drain import drained, parents_first
+from blockyard.node.graph.holding import entering_own
 from blockyard.node.graph.moving import own_freeze
 
 if TYPE_CHECKING:
@@ -68,6 +69,18 @@ class Plan:
         if node is None or node in self.closed:
             raise NodeNotFound(name)
         return node
+
+    def present(self, edges: "Iterable[Edge]") -> "list[Edge]":
+        """Those of the edges that are there at this place of the list: actions further down have opened their nodes
+        already, and what they hold must neither stop nor follow what comes before them."""
+        nodes = self.graph.nodes
+        return [
+            edge
+            for edge in edges
+            if edge.parent is None
+            or self.opened.get(edge.parent.name) is not edge.parent
+            or nodes.get(edge.parent.name) is edge.parent
+        ]
 
     def enter(self, nodes: "Iterable[Node]") -> None:
         """Put opened nodes into the graph."""
@@ -209,18 +222,23 @@ class _Run:
         clock = self._graph.environment.clock
         touched = parents_first(self._touched())
         started_ns = clock.monotonic_ns()
-        async with drained(*touched):
-            if not self._outcome.failures and not self._validate_only:
-                for index, action in self._prepared:
-                    with self._naming(index):
-                        await action.settle_down(self._plan)
-            self._apply()
-            if self._outcome.failures or self._validate_only:
-                self._plan.changes.undo()
-                self._refuse()
-            else:
-                await self._switch()
+        with entering_own():
+            async with drained(*touched):
+                await self._happen()
         self._outcome.pause_ns = clock.monotonic_ns() - started_ns
+
+    async def _happen(self) -> None:
+        """Everything from the flush on, while guests of the touched nodes are held."""
+        if not self._outcome.failures and not self._validate_only:
+            for index, action in self._prepared:
+                with self._naming(index):
+                    await action.settle_down(self._plan)
+        self._apply()
+        if self._outcome.failures or self._validate_only:
+            self._plan.changes.undo()
+            self._refuse()
+        else:
+            await self._switch()
 
     def _touched(self) -> "list[Node]":
         found: list[Node] = []

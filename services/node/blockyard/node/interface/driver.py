@@ -76,6 +76,8 @@ class DriverContext:
     """A job opens it for itself, and steers it."""
     restored: bool = False
     """It was open when the service ended: what it had in memory is lost."""
+    begins_later: bool = False
+    """Its point in time begins with `begin_snapshot`, which comes before any request; see `interface.snapshots`."""
     discard: DiscardMode = DiscardMode.UNMAP
     direct: bool = False
     """Bypass the host's page cache (cache.direct)."""
