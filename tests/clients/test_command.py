@@ -393,6 +393,13 @@ async def test_bitmaps_are_a_table(cli: Cli, fakes: FakeServices):
     assert ran.out == " OFFSET   LENGTH\n0x10000  0x20000\n"
     ran = await cli("bitmap", "extents", "disk", "monday", "-o", "jsonl")
     assert ran.lines == [{"offset_bytes": "65536", "length_bytes": "131072"}]
+    assert "not recording" in (await cli("bitmap", "disable", "disk", "monday")).out
+    assert "not recording" not in (await cli("bitmap", "enable", "disk", "monday")).out
+    await cli("bitmap", "add", "disk", "week")
+    assert (await cli("bitmap", "merge", "disk", "week", "monday", "disk/monday")).code == 0
+    assert (await cli("bitmap", "merge", "disk", "week", "disk/absent")).code == Exit.NOT_FOUND
+    assert "monday" in (await cli("bitmap", "show", "disk", "monday")).out
+    assert len((await cli("bitmap", "hash", "disk", "monday")).out) == 65
     assert (await cli("bitmap", "remove", "disk", "monday")).out == "removed bitmap monday of disk\n"
 
 

@@ -1,8 +1,11 @@
 """A dirty bitmap equals a set of granules, whatever is done to it, and never under-reports."""
 
+import hashlib
 import os
 import random
+import sys
 import time
+import tracemalloc
 from itertools import groupby
 
 import pytest
@@ -214,3 +217,66 @@ def test_finding_the_last_granule_of_a_terabyte_takes_milliseconds():
     for _ in range(10):
         assert bitmap.next_dirty(0) is not None
     assert time.perf_counter() - start < 0.5
+
+
+@pytest.mark.parametrize(("coarse", "fine"), [(64 * KIB, 512), (64 * MIB, 512), (4096, 2048)])
+def test_a_merge_across_granularities_covers_exactly_the_same_bytes(coarse: int, fine: int):
+    size = 3 * GIB + 512
+    numbers = random.Random(coarse)
+    for target, source in ((coarse, fine), (fine, coarse)):
+        merged, other = DirtyBitmap(size, target), DirtyBitmap(size + (0 if target == fine else GIB), source)
+        expected = DirtyBitmap(size, target)
+        for _ in range(50):
+            offset = numbers.randrange(other.size - MIB)
+            other.mark(offset, numbers.randrange(1, MIB))
+        other.mark(other.size - 1, 1)
+        for extent in other.extents(0, size):
+            expected.mark(extent.offset, extent.length)
+        merged.merge(other)
+        assert merged.serialize() == expected.serialize()
+        assert merged.count == expected.count
+
+
+def test_what_lies_past_the_end_of_a_shorter_source_stays_clean():
+    merged, other = DirtyBitmap(8192, 512), DirtyBitmap(700, 4096)
+    other.mark(0, 1)
+    merged.merge(other)
+    assert list(merged.extents()) == [ByteRange(0, 1024)]
+
+
+def test_a_bitmap_of_1_tib_at_64_kib_takes_at_most_2_5_mib():
+    tracemalloc.start()
+    try:
+        bitmap = DirtyBitmap(TIB, 64 * KIB)
+        for offset in range(0, TIB, GIB):
+            bitmap.mark(offset, 1)
+        assert bitmap.count == 1024
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak <= 2.5 * MIB
+
+
+def test_the_only_dirty_granule_of_1_tib_is_found_in_a_few_steps():
+    bitmap = DirtyBitmap(TIB, 64 * KIB)
+    bitmap.mark(TIB - 1, 1)
+    steps = 0
+
+    def count(frame, event, argument):
+        nonlocal steps
+        steps += event == "c_call"
+
+    sys.setprofile(count)
+    try:
+        found = bitmap.next_dirty(0)
+    finally:
+        sys.setprofile(None)
+    assert found == ByteRange(TIB - 64 * KIB, 64 * KIB)
+    assert steps < 100  # of 16 Mi granules
+
+
+def test_the_digest_is_of_the_bits_in_whole_words():
+    bitmap = DirtyBitmap(20 * 512, 512)
+    bitmap.mark(0, 1)
+    assert bitmap.sha256() == hashlib.sha256(b"\1" + bytes(7)).hexdigest()
+    assert DirtyBitmap(0, 512).sha256() == hashlib.sha256(bytes(8)).hexdigest()

@@ -1,5 +1,9 @@
 """Dirty bitmaps over the API."""
 
+import asyncio
+import subprocess
+from pathlib import Path
+
 import grpc
 import pytest
 
@@ -18,6 +22,7 @@ from blockyard.client.definitions import NO_NODE, file, memory, qcow2
 from blockyard.rpc.status import from_rpc_error
 from blockyard.v1 import bitmap_pb2 as bitmap
 from blockyard.v1 import bitmap_pb2_grpc
+from tests.bench.qsd import storage_daemon
 from tests.support.node_calls import NodeHouse
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -220,3 +225,32 @@ async def test_a_bitmap_follows_its_nodes_size(memory_house: NodeHouse):
     await house.client.nodes.resize("m", 2 * MIB)
     await house.client.data.write("m", 2 * MIB - 1, b"x")
     assert (await house.client.bitmaps.get("m", "b")).dirty_bytes == 65536
+
+
+@pytest.mark.peer("qemu-storage-daemon")
+async def test_a_bitmap_hashes_as_it_does_in_qemu(memory_house: NodeHouse, tmp_path: Path):
+    house = memory_house
+    with storage_daemon(tmp_path) as qmp:
+        (tmp_path / "disk").write_bytes(bytes(MIB))
+        qmp("blockdev-add", driver="file", node_name="n", filename=str(tmp_path / "disk"))
+        for name, granularity in (("fine", 512), ("coarse", 65536)):
+            await house.bitmaps.CreateBitmap(wanted(name, granularity_bytes=granularity))
+            qmp("block-dirty-bitmap-add", node="n", name=name, granularity=granularity)
+        with pytest.raises(RuntimeError, match="already"):  # it answers, so what follows is not vacuous
+            qmp("block-dirty-bitmap-add", node="n", name="fine")
+        for name in ("fine", "coarse"):
+            theirs = qmp("x-debug-block-dirty-bitmap-sha256", node="n", name=name)["sha256"]
+            assert await house.client.bitmaps.sha256("m", name) == theirs
+        address = {"type": "unix", "path": str(tmp_path / "nbd")}
+        qmp("nbd-server-start", addr={"type": "unix", "data": {"path": address["path"]}})
+        qmp("block-export-add", type="nbd", id="n", name="n", node_name="n", writable=True)
+        writes = ["write 1000448 512", "write 0 4096", "write 300032 100352"]
+        commands = [part for each in writes for part in ("-c", each)]
+        qemu_io = ["qemu-io", "-f", "raw", f"nbd+unix:///n?socket={address['path']}", *commands]
+        await asyncio.to_thread(subprocess.run, qemu_io, check=True, capture_output=True, timeout=20)
+        for each in writes:
+            _, offset, length = each.split()
+            await house.client.data.write("m", int(offset), b"x" * int(length))
+        for name in ("fine", "coarse"):
+            theirs = qmp("x-debug-block-dirty-bitmap-sha256", node="n", name=name)["sha256"]
+            assert await house.client.bitmaps.sha256("m", name) == theirs

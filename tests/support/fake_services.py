@@ -279,6 +279,22 @@ class FakeBitmapService(bitmap_pb2_grpc.BitmapServiceServicer):
             del self.graph.bitmaps[request.node_name, request.name]
         return bitmap_pb2.DeleteBitmapResponse()
 
+    async def SetBitmapRecording(self, request, context):  # noqa: N802
+        bitmap = self._bitmap(request)
+        bitmap.recording = request.recording
+        return bitmap
+
+    async def MergeBitmaps(self, request, context):  # noqa: N802
+        bitmap = self._bitmap(request.target)
+        bitmap.dirty_bytes = sum(self._bitmap(source).dirty_bytes for source in request.sources)
+        return bitmap
+
+    async def HashBitmap(self, request, context):  # noqa: N802
+        self._bitmap(request)
+        return bitmap_pb2.HashBitmapResponse(
+            sha256="af5570f5a1810b7af78caf4bc70a660f0df51e42baf91d4de5b2328de0e83dfc"
+        )
+
     async def StreamDirtyExtents(self, request, context):  # noqa: N802
         self._bitmap(request)
         for offset, length in self.graph.dirty[request.node_name, request.name]:

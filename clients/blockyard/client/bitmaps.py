@@ -68,6 +68,11 @@ class Bitmaps:
         )
         return await self._service.unary("MergeBitmaps", request, DirtyBitmap)
 
+    async def sha256(self, node_name: str, name: str) -> str:
+        """A checksum in hex of what the bitmap says, the same as QEMU's."""
+        request = bitmap.HashBitmapRequest(node_name=node_name, name=name)
+        return (await self._service.unary("HashBitmap", request, bitmap.HashBitmapResponse)).sha256
+
     async def extents(
         self, node_name: str, name: str, offset: int = 0, length: int = 0
     ) -> AsyncIterator[ByteRange]:

@@ -65,6 +65,115 @@ async def list_(node: str = "", /, *, options: Globals = DEFAULTS) -> None:
 
 
 @app.command
+async def show(node: str, name: str, /, *, options: Globals = DEFAULTS) -> None:
+    """Show one bitmap.
+
+    Examples:
+      blockyard bitmap show disk since-monday
+
+    Parameters
+    ----------
+    node
+        The node.
+    name
+        The bitmap.
+    """
+    from blockyard.cli.describe import BITMAPS
+
+    async with connected(options) as (client, out):
+        out.single(await client.bitmaps.get(node, name), BITMAPS)
+
+
+@app.command
+async def enable(node: str, name: str, /, *, options: Globals = DEFAULTS) -> None:
+    """Record new writes from now on.
+
+    Examples:
+      blockyard bitmap enable disk since-monday
+
+    Parameters
+    ----------
+    node
+        The node.
+    name
+        The bitmap.
+    """
+    from blockyard.cli.describe import BITMAPS
+
+    async with connected(options) as (client, out):
+        out.single(await client.bitmaps.record(node, name, True), BITMAPS)
+
+
+@app.command
+async def disable(node: str, name: str, /, *, options: Globals = DEFAULTS) -> None:
+    """Record no new writes, and keep what was recorded.
+
+    Examples:
+      blockyard bitmap disable disk since-monday
+
+    Parameters
+    ----------
+    node
+        The node.
+    name
+        The bitmap.
+    """
+    from blockyard.cli.describe import BITMAPS
+
+    async with connected(options) as (client, out):
+        out.single(await client.bitmaps.record(node, name, False), BITMAPS)
+
+
+@app.command
+async def merge(node: str, name: str, /, *sources: str, options: Globals = DEFAULTS) -> None:
+    """Mark dirty in one bitmap what is dirty in others.
+
+    Examples:
+      blockyard bitmap merge disk week monday tuesday
+      blockyard bitmap merge disk week overlay/wednesday
+
+    Parameters
+    ----------
+    node
+        The node.
+    name
+        The bitmap that becomes dirtier.
+    sources
+        Bitmaps of the same node, or NODE/BITMAP of another.
+    """
+    from blockyard.cli.describe import BITMAPS
+
+    async with connected(options) as (client, out):
+        out.single(await client.bitmaps.merge((node, name), [_found(node, text) for text in sources]), BITMAPS)
+
+
+def _found(node: str, text: str) -> tuple[str, str]:
+    other, slash, name = text.partition("/")
+    return (other, name) if slash else (node, text)
+
+
+@app.command(name="hash")
+async def hash_(node: str, name: str, /, *, options: Globals = DEFAULTS) -> None:
+    """Print a checksum of what a bitmap says, the same as QEMU's.
+
+    Examples:
+      blockyard bitmap hash disk since-monday
+
+    Parameters
+    ----------
+    node
+        The node.
+    name
+        The bitmap.
+    """
+    from blockyard.v1.bitmap_pb2 import HashBitmapResponse
+
+    async with connected(options) as (client, out):
+        digest = await client.bitmaps.sha256(node, name)
+        out.done(HashBitmapResponse(sha256=digest), digest)
+
+
+@app.command
 async def clear(node: str, name: str, /, *, options: Globals = DEFAULTS) -> None:
     """Mark nothing dirty.
 

@@ -112,3 +112,17 @@ class StreamDirtyExtentsResponse(_message.Message):
     extents: _containers.RepeatedCompositeFieldContainer[_types_pb2.ByteRange]
     size_bytes: int
     def __init__(self, extents: _Optional[_Iterable[_Union[_types_pb2.ByteRange, _Mapping]]] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+
+class HashBitmapRequest(_message.Message):
+    __slots__ = ("node_name", "name")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    name: str
+    def __init__(self, node_name: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class HashBitmapResponse(_message.Message):
+    __slots__ = ("sha256",)
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    sha256: str
+    def __init__(self, sha256: _Optional[str] = ...) -> None: ...

@@ -78,6 +78,11 @@ class BitmapServiceStub:
                 request_serializer=blockyard_dot_v1_dot_bitmap__pb2.StreamDirtyExtentsRequest.SerializeToString,
                 response_deserializer=blockyard_dot_v1_dot_bitmap__pb2.StreamDirtyExtentsResponse.FromString,
                 _registered_method=True)
+        self.HashBitmap = channel.unary_unary(
+                '/blockyard.v1.BitmapService/HashBitmap',
+                request_serializer=blockyard_dot_v1_dot_bitmap__pb2.HashBitmapRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_bitmap__pb2.HashBitmapResponse.FromString,
+                _registered_method=True)
 
 
 class BitmapServiceServicer:
@@ -142,6 +147,13 @@ class BitmapServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def HashBitmap(self, request, context):
+        """A checksum of what a bitmap says: two with the same size, granularity and dirty granules have the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_BitmapServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -184,6 +196,11 @@ def add_BitmapServiceServicer_to_server(servicer, server):
                     servicer.StreamDirtyExtents,
                     request_deserializer=blockyard_dot_v1_dot_bitmap__pb2.StreamDirtyExtentsRequest.FromString,
                     response_serializer=blockyard_dot_v1_dot_bitmap__pb2.StreamDirtyExtentsResponse.SerializeToString,
+            ),
+            'HashBitmap': grpc.unary_unary_rpc_method_handler(
+                    servicer.HashBitmap,
+                    request_deserializer=blockyard_dot_v1_dot_bitmap__pb2.HashBitmapRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_bitmap__pb2.HashBitmapResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -405,6 +422,33 @@ class BitmapService:
             '/blockyard.v1.BitmapService/StreamDirtyExtents',
             blockyard_dot_v1_dot_bitmap__pb2.StreamDirtyExtentsRequest.SerializeToString,
             blockyard_dot_v1_dot_bitmap__pb2.StreamDirtyExtentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HashBitmap(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blockyard.v1.BitmapService/HashBitmap',
+            blockyard_dot_v1_dot_bitmap__pb2.HashBitmapRequest.SerializeToString,
+            blockyard_dot_v1_dot_bitmap__pb2.HashBitmapResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -13,6 +13,7 @@ Invariants:
 2. `count` is exact at all times; bits past the last granule are 0.
 """
 
+import hashlib
 from collections.abc import Iterator
 from typing import Final, Self
 
@@ -32,6 +33,8 @@ MAX_BYTES: Final = 512 * MIB
 
 _WINDOW: Final = 8192
 """Bytes of bits that one step of an iteration unpacks: 64 Ki granules."""
+_SCALED: Final = 128 * 1024
+"""Bytes of bits that one step of a merge across granularities unpacks: 8 of the coarsest granule in the finest."""
 _FIRST_WINDOW: Final = 64
 _LAST_WINDOW: Final = 256 * 1024
 
@@ -93,8 +96,13 @@ class DirtyBitmap:
             self._mask_tail()
             self._recount()
             return
-        for extent in other.extents(0, min(self.size, other.size)):
-            self.mark(extent.offset, extent.length)
+        end = min(self.size, other.size)
+        shared = -(-end >> self._shift)
+        for start, bits in other._scaled(self._shift, end):
+            bits = bits[: max(0, shared - start)]
+            view = self._view[start >> 3 : (start + len(bits) + 7) >> 3]
+            np.bitwise_or(view, np.packbits(bits, bitorder="little"), out=view)
+        self._recount()
 
     def resize(self, size: int) -> None:
         """Follow the node: new granules are clean, cut ones forgotten."""
@@ -183,7 +191,29 @@ class DirtyBitmap:
         self._mask_tail()
         self._recount()
 
+    def sha256(self) -> str:
+        """Of the bits in whole 64-bit words, at least one, in hex: as QEMU's hbitmap_sha256 takes it."""
+        digest = hashlib.sha256(self._bits)
+        length = len(self._bits)
+        digest.update(bytes(max(8, -(-length // 8) * 8) - length))
+        return digest.hexdigest()
+
     # --- bits -------------------------------------------------------------------------------------------
+
+    def _scaled(self, shift: int, end: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """The bits before byte `end` as if granules were of 1 << `shift` bytes, piece by piece: the number of the
+        first, and a byte for each."""
+        by, whole = shift - self._shift, -(-end >> self._shift)
+        step = max(1, _SCALED >> max(0, -by))
+        for position in range(0, len(self._bits), step):
+            bits = np.unpackbits(self._view[position : position + step], bitorder="little")
+            bits = bits[: max(0, whole - position * 8)]
+            if by < 0:
+                yield (position * 8) << -by, np.repeat(bits, 1 << -by)
+                continue
+            groups = np.zeros(-(-len(bits) >> by) << by, np.uint8)
+            groups[: len(bits)] = bits
+            yield (position * 8) >> by, groups.reshape(-1, 1 << by).max(axis=1)
 
     def _checked_granules(self, size: int) -> int:
         granules = -(-size >> self._shift)

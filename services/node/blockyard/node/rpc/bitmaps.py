@@ -107,3 +107,10 @@ class BitmapServicer(BitmapServiceServicer):
                     found, sent = [], True
             if found or not sent:
                 yield bitmap_pb2.StreamDirtyExtentsResponse(extents=found, size_bytes=size)
+
+    async def HashBitmap(  # noqa: N802
+        self, request: bitmap_pb2.HashBitmapRequest, context: Any
+    ) -> bitmap_pb2.HashBitmapResponse:
+        bitmap = recording.find(self._graph.get(request.node_name), request.name)
+        bitmap.require_consistent()
+        return bitmap_pb2.HashBitmapResponse(sha256=bitmap.bits.sha256())
