@@ -62,6 +62,49 @@ async def test_a_known_protocol_is_refused_with_the_driver_it_needs(house: NodeH
         await house.client.images.parse(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "driver", "children"),
+    [
+        ("blkverify:a.raw:b.raw", "blkverify", {"raw": "a.raw", "test": "b.raw"}),
+        ("blkdebug::a.raw", "blkdebug", {"image": "a.raw"}),
+    ],
+)
+async def test_names_of_test_drivers_stand_for_them_and_their_images(
+    house: NodeHouse, name: str, driver: str, children: dict[str, str]
+):
+    found = await house.client.images.parse(name)
+    below = {key: child.definition.generic for key, child in found.generic.children.items()}
+    assert found.generic.driver == driver
+    assert {key: (item.driver, item.options["filename"].string_value) for key, item in below.items()} == {
+        key: ("file", filename) for key, filename in children.items()
+    }
+
+
+async def test_the_image_of_a_test_driver_may_name_its_format(house: NodeHouse):
+    await house.client.images.create("t.qcow2", 1 << 20, format="qcow2")
+    await house.client.images.create("t.raw", 1 << 20)
+    test = json.dumps({"driver": "qcow2", "file": {"driver": "file", "filename": "t.qcow2"}})
+    found = await house.client.images.parse(f"blkverify:t.raw:json:{test}")
+    opened = await house.client.nodes.open(found)
+    await house.client.data.write(opened.node_name, 0, b"both")
+    assert (house.folder / "t.raw").read_bytes()[:4] == b"both"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("blkdebug:rules.txt:disk", "as text"),
+        ("blkdebug:disk", "blkdebug::IMAGE"),
+        ("blkverify:disk", "blkverify:RAW:TEST"),
+        ("null-co://size=5", "no more"),
+        ("blkdebug::" * 100 + "disk", "inside each other"),
+    ],
+)
+async def test_what_a_test_drivers_name_lacks_is_told(house: NodeHouse, name: str, told: str):
+    with pytest.raises(InvalidArgument, match=told):
+        await house.client.images.parse(name)
+
+
 @pytest.mark.parametrize("name", ["", "file:", "what:ever", "json:", "json:[]", 'json:{"driver":1}'])
 async def test_what_stands_for_nothing_is_refused(house: NodeHouse, name: str):
     with pytest.raises(InvalidArgument):

@@ -27,6 +27,7 @@ from blockyard.base.errors import (
     NodeInUse,
     NodeNotFound,
     PathDenied,
+    PermissionConflict,
     RequestIdReused,
     ResourceNotFound,
     UnknownOption,
@@ -368,6 +369,23 @@ async def test_a_node_in_use_is_not_closed_and_its_owner_is_named(house: NodeHou
         assert used.value.owners == "session/guest"
         with pytest.raises(NodeInUse):
             await house.client.nodes.close("above", validate_only=True)
+
+
+async def test_a_conflict_names_who_holds_and_who_asks(house: NodeHouse):
+    """Also while it asks only to be opened, and when it is the lock of a file that it runs into."""
+    await house.client.images.create("a.qcow2", MIB, format="qcow2")
+    await house.client.nodes.open(qcow2(file("a.qcow2", node_name="f"), node_name="disk"))
+    with pytest.raises(PermissionConflict) as refused:
+        await house.client.nodes.open(qcow2("f", node_name="again"))
+    assert "node/again" in str(refused.value) and "node/disk" in str(refused.value)
+    with pytest.raises(FileBusy, match="locked by node/f "):
+        await house.client.nodes.open(qcow2(file("a.qcow2"), node_name="again"))
+
+
+async def test_the_label_that_is_too_long_is_named(house: NodeHouse):
+    with pytest.raises(InvalidArgument) as refused:
+        await house.client.nodes.open(memory(MIB, labels={"team": "blue", "note": "x" * 1021}))
+    assert (refused.value.name, refused.value.found) == ("labels.note", "1025")
 
 
 async def test_a_node_that_changed_is_not_closed_by_an_old_etag(house: NodeHouse):

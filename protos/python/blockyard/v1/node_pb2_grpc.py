@@ -309,7 +309,8 @@ class NodeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CloseNode(self, request, context):
-        """Close a node and the children that were opened with it. FAILED_PRECONDITION NODE_IN_USE names who holds it.
+        """Close a node and the children that were opened with it and have no names of their own. FAILED_PRECONDITION
+        NODE_IN_USE names who holds it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -50,9 +50,11 @@ class FileBusy(StorageError):
 
     path: str
     lock: str
+    holder: str = "another process or node"
+    """node/NAME if it is one of the same service that goes by the same path."""
     reason = "FILE_BUSY"
     code = Code.FAILED_PRECONDITION
-    template = "{path!r} is locked by another process or node ({lock})"
+    template = "{path!r} is locked by {holder} ({lock})"
     advice = "Close it there, or open it read-only with force_share if a torn view is acceptable."
 
 

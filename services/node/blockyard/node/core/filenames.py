@@ -12,21 +12,17 @@ from typing import Final
 
 DRIVERS_OF: Final[dict[str, str]] = {
     **dict.fromkeys(("nbd", "nbd+tcp", "nbd+unix", "nbds", "nbds+tcp", "nbds+unix"), "nbd"),
-    **{name: name for name in ("http", "https", "ftp", "ftps", "ssh", "rbd", "nfs", "nvme", "quorum")},
+    **{name: name for name in ("http", "https", "ftp", "ftps", "ssh", "rbd", "nfs", "nvme")},
     **dict.fromkeys(("iscsi", "iser"), "iscsi"),
     **dict.fromkeys(("gluster", "gluster+tcp", "gluster+unix", "gluster+rdma"), "gluster"),
     **dict.fromkeys(("sheepdog", "sheepdog+tcp", "sheepdog+unix"), "sheepdog"),
     "fat": "vvfat",
     "host_device": "host_device",
     "host_cdrom": "host_cdrom",
-    "null-co": "null",
-    "null-aio": "null",
-    "blkdebug": "blkdebug",
-    "blkverify": "blkverify",
     "blkreplay": "blkreplay",
     "vxhs": "vxhs",
 }
-"""Protocols in QEMU's file names (`protocol_name` of its drivers) and the driver that each needs."""
+"""Protocols in QEMU's file names (`protocol_name` of its drivers) and the driver that each needs and we lack."""
 
 _PROTOCOL: Final = re.compile(r"[A-Za-z0-9+._\-]+(?=:)")
 """QEMU takes any text for a protocol; with other letters than these none has a driver, here or there."""

@@ -1,11 +1,16 @@
-"""The drivers as clients see them: what each says of itself, or why it is disabled here. Pure reading."""
+"""The drivers as clients see them: what each says of itself, which children it takes, or why it is disabled here.
+
+Pure reading.
+"""
 
 from dataclasses import dataclass
 from typing import Any
 
+from blockyard.base.errors import MissingOption, UnknownOption
 from blockyard.node.drivers.catalogue import all_drivers
+from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.interface.describe import OptionFacts, abilities_of, kind_of, options_of, summary_of
-from blockyard.node.interface.driver import Driver
+from blockyard.node.interface.driver import ChildSlot, Driver
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +53,26 @@ def _facts(name: str, found: type[Driver] | str) -> DriverFacts:
         children=tuple(slot.name for slot in found.children),
         abilities=tuple(abilities_of(found)),
     )
+
+
+def given_children(class_: type[Driver], definition: NodeDefinition) -> list[tuple[str, ChildSlot]]:
+    """The children that a definition gives a driver, in the order of its slots; those that are none left out.
+
+    Raises UnknownOption or MissingOption.
+    """
+    unknown = next(
+        (child for child in definition.children if not any(slot.takes(child) for slot in class_.children)), ""
+    )
+    if unknown:
+        slots = (f"{slot.name}.N" if slot.many else slot.name for slot in class_.children)
+        raise UnknownOption(class_.name, unknown, ", ".join(slots) or "no children")
+    found: list[tuple[str, ChildSlot]] = []
+    for slot in class_.children:
+        given = [
+            child for child, reference in definition.children.items() if reference is not None and slot.takes(child)
+        ]
+        if slot.required and not given:
+            raise MissingOption(class_.name, slot.name)
+        # The wire's maps have no order.
+        found += [(child, slot) for child in sorted(given, key=lambda name: (len(name), name))]
+    return found

@@ -36,13 +36,15 @@ span_starter: Final = tracing.active.get
 class Edge:
     """A named edge. `parent` is None for a user from outside (see `graph.user`)."""
 
-    __slots__ = ("frozen_reason", "name", "node", "parent", "permissions", "role", "stays")
+    __slots__ = ("coming", "frozen_reason", "name", "node", "parent", "permissions", "role", "stays")
 
     def __init__(self, parent: "Node | None", name: str, role: Role, node: "Node") -> None:
         self.parent = parent
         self.name = name
         self.role = role
         self.node = node
+        self.coming = ""
+        """Name of the parent while that is being opened."""
         self.frozen_reason = ""
         """Why the graph may not change this edge now; empty if it may (the seed's backing_blocker)."""
         self.stays = False
@@ -54,7 +56,9 @@ class Edge:
     @property
     def holder(self) -> str:
         """Who keeps the node by this edge, for errors and listings."""
-        return f"node/{self.parent.name}" if self.parent is not None else "a node that is being opened"
+        if self.parent is not None:
+            return f"node/{self.parent.name}"
+        return f"node/{self.coming} (being opened)"
 
     def move(self, node: "Node") -> None:
         """Point to another node. The caller has drained both."""

@@ -6,6 +6,7 @@ names of nodes, or None. What a driver makes of it is looked at when it is opene
 """
 
 import json
+from collections.abc import Callable
 from typing import Any, Final
 
 from blockyard.base.errors import InvalidArgument, ProtocolUnsupported
@@ -20,27 +21,61 @@ MAX_ENTRIES: Final = 4096
 Options = dict[str, Any]
 
 
-def parsed(filename: str) -> Options:
+def parsed(filename: str, depth: int = 0) -> Options:
     """What the name stands for. Raises InvalidArgument or ProtocolUnsupported."""
+    if depth > MAX_NESTING:
+        raise InvalidArgument("filename", f"at most {MAX_NESTING} names inside each other", "more")
     if filename.startswith("json:"):
         return _specification(filename.removeprefix("json:"))
     protocol = protocol_of(filename)
-    if protocol and protocol != "file":
-        return _of_protocol(protocol, filename)
-    name = filename.removeprefix("file:") if protocol else filename
-    if not name:
-        raise InvalidArgument("filename", "a name", "nothing")
-    return {"driver": "file", "filename": name}
-
-
-def _of_protocol(protocol: str, filename: str) -> Options:
-    if protocol in ("null-co", "null-aio") and filename == f"{protocol}://":
-        return {"driver": "null"}
+    if protocol in _PARSERS:
+        return _PARSERS[protocol](filename.removeprefix(f"{protocol}:"), depth)
     if protocol in DRIVERS_OF:
         raise ProtocolUnsupported(f"{protocol}:", DRIVERS_OF[protocol])
-    raise InvalidArgument(
-        "filename", "a path (./ before one with a colon), file:NAME or json:{...}", f"protocol {protocol[:64]!r}"
-    )
+    if protocol:
+        known = "a path (./ before one with a colon), file:NAME or json:{...}"
+        raise InvalidArgument("filename", known, f"protocol {protocol[:64]!r}")
+    return _file(filename, depth)
+
+
+def _file(rest: str, depth: int) -> Options:
+    if not rest:
+        raise InvalidArgument("filename", "a name", "nothing")
+    return {"driver": "file", "filename": rest}
+
+
+def _null(rest: str, depth: int) -> Options:
+    if rest != "//":
+        raise InvalidArgument("filename", "null-co:// and no more: options go into json:{...}", repr(rest[:64]))
+    return {"driver": "null"}
+
+
+def _blkdebug(rest: str, depth: int) -> Options:
+    """`blkdebug:CONFIG:IMAGE` (blkdebug_parse_filename). CONFIG is a file there; rules are given as text here."""
+    config, colon, image = rest.partition(":")
+    if config or not colon:
+        raise InvalidArgument(
+            "filename", "blkdebug::IMAGE; rules go into the option config, as text", repr(f"blkdebug:{rest}"[:64])
+        )
+    return {"driver": "blkdebug", "image": parsed(image, depth + 1)}
+
+
+def _blkverify(rest: str, depth: int) -> Options:
+    """`blkverify:RAW:TEST` (blkverify_parse_filename). QEMU guesses the format of TEST; here json: can name it."""
+    raw, colon, test = rest.partition(":")
+    if not colon:
+        raise InvalidArgument("filename", "blkverify:RAW:TEST", repr(f"blkverify:{rest}"[:64]))
+    return {"driver": "blkverify", "raw": parsed(raw, depth + 1), "test": parsed(test, depth + 1)}
+
+
+_PARSERS: Final[dict[str, Callable[[str, int], Options]]] = {
+    "file": _file,
+    "null-co": _null,
+    "null-aio": _null,
+    "blkdebug": _blkdebug,
+    "blkverify": _blkverify,
+}
+"""What stands behind the protocols of drivers that are here."""
 
 
 def _specification(text: str) -> Options:

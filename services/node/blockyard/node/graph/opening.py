@@ -20,13 +20,13 @@ from blockyard.base.errors import (
     GraphCycle,
     InvalidArgument,
     LimitReached,
-    MissingOption,
     NodeExists,
     NodeInactive,
-    UnknownOption,
 )
 from blockyard.node.drivers.catalogue import driver_class
+from blockyard.node.graph.contending import naming_holders
 from blockyard.node.graph.definition import AUTO_PREFIX, NodeDefinition, check_name, driver_options
+from blockyard.node.graph.drivers import given_children
 from blockyard.node.graph.edge import Edge
 from blockyard.node.graph.ephemeral import make_overlay, overlay_of
 from blockyard.node.graph.executors import MAIN
@@ -84,29 +84,6 @@ def driver_context(
         repermit=lambda: graph.repermit(name),
         inactive=definition.inactive,
     )
-
-
-def named_children(class_: type[Driver], definition: NodeDefinition) -> list[tuple[str, ChildSlot]]:
-    """The children that a definition gives a driver, in the order of its slots; those that are none left out.
-
-    Raises UnknownOption or MissingOption.
-    """
-    unknown = next(
-        (child for child in definition.children if not any(slot.takes(child) for slot in class_.children)), ""
-    )
-    if unknown:
-        slots = (f"{slot.name}.N" if slot.many else slot.name for slot in class_.children)
-        raise UnknownOption(class_.name, unknown, ", ".join(slots) or "no children")
-    found: list[tuple[str, ChildSlot]] = []
-    for slot in class_.children:
-        given = [
-            child for child, reference in definition.children.items() if reference is not None and slot.takes(child)
-        ]
-        if slot.required and not given:
-            raise MissingOption(class_.name, slot.name)
-        # The wire's maps have no order.
-        found += [(child, slot) for child in sorted(given, key=lambda name: (len(name), name))]
-    return found
 
 
 class Opener:
@@ -181,7 +158,8 @@ class Opener:
             context = driver_context(self._graph, name, definition, children, **modes)
             if given is not None:
                 await make_overlay(class_, context)
-            driver = await class_.open(options, context)
+            with naming_holders(self._graph):
+                driver = await class_.open(options, context)
         except BaseException:
             _detach([edge for _, edge in edges])
             raise
@@ -220,7 +198,7 @@ class Opener:
     ) -> list[tuple[str, Edge]]:
         edges: list[tuple[str, Edge]] = []
         try:
-            for child, slot in named_children(class_, definition):
+            for child, slot in given_children(class_, definition):
                 reference = definition.children[child]
                 assert reference is not None
                 child_node = await self._resolve(reference, definition, slot, depth, chain)
@@ -234,7 +212,7 @@ class Opener:
                 elif not child_node.active and not definition.inactive:
                     raise NodeInactive(child_node.name)
                 edge = Edge(None, child, slot.role, child_node)
-                edge.stays = slot.stays
+                edge.stays, edge.coming = slot.stays, name
                 edges.append((child, edge))
                 # Before the driver may touch the child. What it says itself comes when it is open.
                 edge.permissions = permissions

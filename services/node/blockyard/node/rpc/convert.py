@@ -201,7 +201,7 @@ def holder(edge: Edge) -> types_pb2.Holder:
         found = types_pb2.Holder(kind=edge.kind, name=edge.name, hold_time=timestamp(edge.held_since_ns))
     elif edge.parent is None:
         # Its parent is being opened, and has no name in the graph yet.
-        found = types_pb2.Holder(kind="node", edge=edge.name)
+        found = types_pb2.Holder(kind="node", name=edge.coming, edge=edge.name)
     else:
         found = types_pb2.Holder(
             kind="node", name=edge.parent.name, edge=edge.name, hold_time=timestamp(edge.parent.created_ns)

@@ -72,8 +72,12 @@ def _refuse_unserved(message: drivers_pb2.NodeDefinition) -> None:
 
 def checked_labels(labels: Mapping[str, str]) -> dict[str, str]:
     """Raises InvalidArgument for too many or too long ones."""
-    if len(labels) > MAX_LABELS or any(len(f"{name}{value}") > MAX_LABEL_BYTES for name, value in labels.items()):
-        raise InvalidArgument("labels", f"at most {MAX_LABELS} of {MAX_LABEL_BYTES} characters", str(len(labels)))
+    if len(labels) > MAX_LABELS:
+        raise InvalidArgument("labels", f"at most {MAX_LABELS}", str(len(labels)))
+    for name, value in labels.items():
+        if (length := len(name) + len(value)) > MAX_LABEL_BYTES:
+            expected = f"name and value of at most {MAX_LABEL_BYTES} characters together"
+            raise InvalidArgument(f"labels.{name[:64]}", expected, str(length))
     return dict(labels)
 
 
