@@ -107,25 +107,6 @@ async def test_what_is_no_filename_is_refused(house: NodeHouse, name: str):
         await house.nodes.ParseFilename(node.ParseFilenameRequest(filename=name))
 
 
-async def test_services_that_come_later_say_so_in_every_method(house: NodeHouse):
-    asked = 0
-    for name, service in house.later():
-        for method, message in _methods(name):
-            with pytest.raises(NotImplementedYet) as refused:
-                await getattr(service, method)(message)
-            assert refused.value.operation == method
-            asked += 1
-    assert asked
-
-
-def _methods(service: str):
-    """Unary methods of a service with an empty request of each."""
-    described = descriptor_pool.Default().FindServiceByName(f"blockyard.v1.{service}")
-    for method in described.methods:
-        if not method.client_streaming and not method.server_streaming:
-            yield method.name, message_factory.GetMessageClass(method.input_type)()
-
-
 def test_every_method_of_the_node_service_is_served():
     for name in vars(node_pb2_grpc.NodeServiceServicer):
         if name[0].isupper():

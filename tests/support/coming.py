@@ -24,7 +24,7 @@ FILES: Final = (
 SERVICES: Final[dict[str, ServiceDescriptor]] = {
     name: found for file in FILES for name, found in file.DESCRIPTOR.services_by_name.items()
 }
-LATER: Final = ("Secret",)
+LATER: Final[tuple[str, ...]] = ()
 """Services none of whose methods does anything."""
 
 

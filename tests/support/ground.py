@@ -55,6 +55,10 @@ class DriverChild:
         return self.context.read_only
 
     @property
+    def plain(self) -> bool:
+        return True
+
+    @property
     def compresses(self) -> bool:
         return bool(self.driver.compresses)
 

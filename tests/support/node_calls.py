@@ -91,12 +91,6 @@ class NodeHouse:
         """The bare stub of NodeService, for streams."""
         return node_pb2_grpc.NodeServiceStub(self.channel)
 
-    def later(self) -> list[tuple[str, Any]]:
-        """The services whose work comes later: name and raising stub."""
-        return [
-            ("SecretService", Raising(control_pb2_grpc.SecretServiceStub(self.channel))),
-        ]
-
     def users(self, name: str) -> list[str]:
         return list(self.graph.get(name).holders())
 

@@ -33,6 +33,7 @@ GROUPS: Final = {
     "io": "Read, write, zero, discard and flush a node.",
     "bitmap": "Record which parts of a node were written.",
     "snapshot": "Snapshots inside images: take, apply, delete, open them; VM state.",
+    "secret": "Passphrases and keys of encrypted images, by name.",
     "throttle": "Limit the rate of requests; groups of nodes share limits.",
     "attachment": "What a guest's disk or drive is: policies, cache, tray and medium.",
     "export": "Make nodes available to guests over NBD.",

@@ -28,6 +28,7 @@ from blockyard.client.exports import Exports
 from blockyard.client.images import Images
 from blockyard.client.jobs import Jobs
 from blockyard.client.nodes import Nodes, Server
+from blockyard.client.secrets import Secrets
 from blockyard.client.snapshots import Snapshots
 from blockyard.client.stats import Stats
 from blockyard.client.throttling import Throttle
@@ -121,6 +122,11 @@ class Client:
     def snapshots(self) -> Snapshots:
         """Snapshots inside images."""
         return Snapshots(self._service("SnapshotService"))
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """Passphrases and keys by name."""
+        return Secrets(self._service("SecretService"))
 
     @cached_property
     def throttle(self) -> Throttle:

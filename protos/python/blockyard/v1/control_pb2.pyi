@@ -13,6 +13,15 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class SecretFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SECRET_FORMAT_UNSPECIFIED: _ClassVar[SecretFormat]
+    SECRET_FORMAT_RAW: _ClassVar[SecretFormat]
+    SECRET_FORMAT_BASE64: _ClassVar[SecretFormat]
+SECRET_FORMAT_UNSPECIFIED: SecretFormat
+SECRET_FORMAT_RAW: SecretFormat
+SECRET_FORMAT_BASE64: SecretFormat
+
 class Snapshot(_message.Message):
     __slots__ = ("id", "name", "node_name", "vm_state_bytes", "create_time", "vm_clock", "icount", "size_bytes")
     ID_FIELD_NUMBER: _ClassVar[int]
@@ -334,18 +343,28 @@ class DeleteExecutorResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class Secret(_message.Message):
-    __slots__ = ("name",)
+    __slots__ = ("name", "file", "format")
     NAME_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
     name: str
-    def __init__(self, name: _Optional[str] = ...) -> None: ...
+    file: str
+    format: SecretFormat
+    def __init__(self, name: _Optional[str] = ..., file: _Optional[str] = ..., format: _Optional[_Union[SecretFormat, str]] = ...) -> None: ...
 
 class CreateSecretRequest(_message.Message):
-    __slots__ = ("name", "value")
+    __slots__ = ("name", "value", "file", "format", "request_id")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     name: str
     value: bytes
-    def __init__(self, name: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
+    file: str
+    format: SecretFormat
+    request_id: str
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[bytes] = ..., file: _Optional[str] = ..., format: _Optional[_Union[SecretFormat, str]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class ListSecretsRequest(_message.Message):
     __slots__ = ()
@@ -358,10 +377,12 @@ class ListSecretsResponse(_message.Message):
     def __init__(self, secrets: _Optional[_Iterable[_Union[Secret, _Mapping]]] = ...) -> None: ...
 
 class DeleteSecretRequest(_message.Message):
-    __slots__ = ("name",)
+    __slots__ = ("name", "allow_missing")
     NAME_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_MISSING_FIELD_NUMBER: _ClassVar[int]
     name: str
-    def __init__(self, name: _Optional[str] = ...) -> None: ...
+    allow_missing: bool
+    def __init__(self, name: _Optional[str] = ..., allow_missing: _Optional[bool] = ...) -> None: ...
 
 class DeleteSecretResponse(_message.Message):
     __slots__ = ()

@@ -1211,7 +1211,11 @@ class ExecutorService:
 
 
 class SecretServiceStub:
-    """Keys and passwords, by reference. They never come back in a reply.
+    """Keys and passwords, by reference: options of drivers name them. No reply, log, trace or error ever shows a value.
+
+    A value that comes in a request is kept in memory only: after a restart it must be stored again, and a node that
+    needs it is not restored before (RestoreCatalogueEntry). Of a file its name is kept, and it is read whenever a node
+    needs it.
     """
 
     def __init__(self, channel):
@@ -1238,25 +1242,29 @@ class SecretServiceStub:
 
 
 class SecretServiceServicer:
-    """Keys and passwords, by reference. They never come back in a reply.
+    """Keys and passwords, by reference: options of drivers name them. No reply, log, trace or error ever shows a value.
+
+    A value that comes in a request is kept in memory only: after a restart it must be stored again, and a node that
+    needs it is not restored before (RestoreCatalogueEntry). Of a file its name is kept, and it is read whenever a node
+    needs it.
     """
 
     def CreateSecret(self, request, context):
-        """Store a secret in memory.
+        """Make a secret. ALREADY_EXISTS for a name that is taken: delete it first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSecrets(self, request, context):
-        """Names of secrets.
+        """All secrets, without their values.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSecret(self, request, context):
-        """Forget a secret.
+        """Forget a secret. Nodes that are open keep their keys and go on; what is opened later does not find it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -1289,7 +1297,11 @@ def add_SecretServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SecretService:
-    """Keys and passwords, by reference. They never come back in a reply.
+    """Keys and passwords, by reference: options of drivers name them. No reply, log, trace or error ever shows a value.
+
+    A value that comes in a request is kept in memory only: after a restart it must be stored again, and a node that
+    needs it is not restored before (RestoreCatalogueEntry). Of a file its name is kept, and it is read whenever a node
+    needs it.
     """
 
     @staticmethod

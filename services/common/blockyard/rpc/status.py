@@ -70,6 +70,7 @@ RESOURCES: Final[dict[str, tuple[str, str]]] = {
     "BITMAP_INCONSISTENT": ("bitmap", "{name}"),
     "OWNER_MISMATCH": ("{kind}", "{name}"),
     "ETAG_MISMATCH": ("{kind}", "{name}"),
+    "SECRET_UNREADABLE": ("secret", "{name}"),
     "FILE_NOT_FOUND": ("file", "{path}"),
     "FILE_EXISTS": ("file", "{path}"),
     "FILE_BUSY": ("file", "{path}"),

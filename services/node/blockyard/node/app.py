@@ -34,7 +34,7 @@ from blockyard.node.interface.keeper import Keeper
 from blockyard.node.keeping import SqliteKeeper, state_directory
 from blockyard.node.rpc.attachments import AttachmentServicer
 from blockyard.node.rpc.bitmaps import BitmapServicer
-from blockyard.node.rpc.calls import Backstage, disabled, unserved
+from blockyard.node.rpc.calls import Backstage, disabled
 from blockyard.node.rpc.copy import CopyServicer
 from blockyard.node.rpc.data import DataServicer
 from blockyard.node.rpc.debug import DebugServicer
@@ -43,10 +43,11 @@ from blockyard.node.rpc.exports import ExportServicer, nbd_address
 from blockyard.node.rpc.memory import RequestMemory
 from blockyard.node.rpc.nodes import NodeServicer
 from blockyard.node.rpc.pieces import add_data_service
+from blockyard.node.rpc.secrets import SecretServicer
 from blockyard.node.rpc.session import SessionLimits
 from blockyard.node.rpc.snapshots import SnapshotServicer
 from blockyard.node.rpc.throttle import ThrottleServicer
-from blockyard.node.storage import RootedStorage
+from blockyard.node.storage import RootedStorage, SecretDirectory
 from blockyard.rpc import server
 from blockyard.rpc.address import Address
 from blockyard.rpc.health_service import Conditions
@@ -62,9 +63,6 @@ from blockyard.v1 import (
 )
 
 _log: Final = logging.getLogger(__name__)
-_LATER: Final = (("SecretService", control_pb2_grpc, "secrets"),)
-"""Services of the API whose work is not there: name, module, and what would be done."""
-
 
 @dataclass(frozen=True, slots=True)
 class Running:
@@ -137,6 +135,7 @@ async def _graph(stack: AsyncExitStack, config: NodeConfig, clock: Clock) -> Gra
         config.max_chain_depth,
         config.max_nodes,
         config.allow_ioctl,
+        SecretDirectory(config.secret_directory),
     )
     graph = Graph(environment, Catalogue(await _keeper(stack, config)))
     stack.push_async_callback(graph.executors.close)
@@ -212,13 +211,10 @@ def _services(
             SnapshotServicer(graph, memory),
         ),
         ("CopyService", copy_pb2_grpc.add_CopyServiceServicer_to_server, CopyServicer(copies)),
-        *(
-            (
-                name,
-                getattr(module, f"add_{name}Servicer_to_server"),
-                _later(getattr(module, f"{name}Servicer"), what),
-            )
-            for name, module, what in _LATER
+        (
+            "SecretService",
+            control_pb2_grpc.add_SecretServiceServicer_to_server,
+            SecretServicer(graph.environment.secrets, graph.kept, memory),
         ),
     )
     return [Service(f"blockyard.v1.{name}", add, servicer, telemetry) for name, add, servicer in offered]
@@ -226,10 +222,6 @@ def _services(
 
 def _debug(config: NodeConfig, debugging: Debugging) -> object:
     return DebugServicer(debugging) if config.debug else disabled(debug_pb2_grpc.DebugServiceServicer, "debug")
-
-
-def _later(base: type[object], what: str) -> object:
-    return unserved(base, f"{what} come with a later version")
 
 
 def _limits(config: NodeConfig) -> dict[str, int]:

@@ -110,6 +110,12 @@ from blockyard.base.errors.kept import (
     DependencyNotRestored,
     BitmapInconsistent,
 )
+from blockyard.base.errors.secrets import (
+    SecretUnreadable,
+    ImageLocked,
+    KeyRefused,
+    KeySlotUnavailable,
+)
 from blockyard.base.errors.snapshots import (
     PointInTimeLost,
     RangeNotKept,
@@ -203,6 +209,10 @@ __all__ = [
     "ProtocolViolation",
     "AddressUnavailable",
     "SnapshotBroken",
+    "SecretUnreadable",
+    "ImageLocked",
+    "KeyRefused",
+    "KeySlotUnavailable",
     "PointInTimeLost",
     "RangeNotKept",
     "CopyTooSlow",

@@ -60,7 +60,7 @@ async def locate(node: "Node", offset: int, length: int) -> Place | None:
             return place if place.descriptor >= 0 and node.alignment == 1 else None
         mapping = node.driver.lookup(offset, length) or await node.driver.map(offset, length)
         edge = node.backing if mapping.kind is MapKind.BACKING else mapping.child
-        if edge is None or mapping.kind not in (MapKind.DATA, MapKind.BACKING):
+        if edge is None or not edge.plain or mapping.kind not in (MapKind.DATA, MapKind.BACKING):
             return None
         length = mapping.length
         if mapping.kind is MapKind.DATA:
@@ -99,7 +99,8 @@ class KernelPayload:
         return data
 
     async def put(self, child: "Edge", offset: int, position: int, length: int) -> None:
-        if not self.refused and length >= KERNEL_MIN and not (child.node.quiesced or child.node.is_filter):
+        large = length >= KERNEL_MIN and not self.refused
+        if large and child.plain and not (child.node.quiesced or child.node.is_filter):
             target = below_filters(child.node)
             if (
                 target.alignment == 1

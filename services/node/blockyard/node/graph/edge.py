@@ -91,6 +91,10 @@ class Edge:
         return self.node.driver.limits
 
     @property
+    def plain(self) -> bool:
+        return True
+
+    @property
     def compresses(self) -> bool:
         return below_filters(self.node).driver.compresses
 

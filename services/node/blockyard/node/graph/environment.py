@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from blockyard.base.clock import Clock
 from blockyard.node.core.pool import FairPool
+from blockyard.node.graph.secrets import NoSecretFiles, SecretFiles, SecretStore
 from blockyard.node.graph.throttling import ThrottleGroups
 from blockyard.node.interface.storage import Storage
 
@@ -24,8 +25,13 @@ class Environment:
     """Nodes at once; each costs a few KiB and often a descriptor."""
     allow_ioctl: bool = False
     """Clients may send ioctls to what nodes stand on."""
+    secret_files: SecretFiles = field(default_factory=NoSecretFiles)
+    """Where secrets may be read from."""
+    secrets: SecretStore = field(init=False)
+    """Passphrases and keys by name."""
     throttling: ThrottleGroups = field(init=False)
     """Limits that nodes share."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "throttling", ThrottleGroups(self.clock))
+        object.__setattr__(self, "secrets", SecretStore(self.secret_files, self.pool))

@@ -35,6 +35,7 @@ from blockyard.node.graph.modes import ready_to_write
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.opening import Opener
 from blockyard.node.graph.permissions import refresh
+from blockyard.node.graph.secrets import SecretKind
 from blockyard.node.graph.user import RESIZER, User
 from blockyard.node.interface.flags import Preallocation
 from blockyard.node.interface.limits import Limits
@@ -75,6 +76,7 @@ class Graph:
         _make_room_for_frames(environment.max_chain_depth)
         self.nodes: dict[str, Node] = {}
         self.kept = Keeping(catalogue or Catalogue(), self.nodes)
+        self.kept.catalogue.add(SecretKind(environment.secrets))
         self.kept.catalogue.add(ThrottleGroupKind(environment.throttling))
         self.kept.catalogue.add(NodeKind(self))
         self.kept.catalogue.add(ThresholdKind(self))

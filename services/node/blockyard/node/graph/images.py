@@ -188,6 +188,7 @@ def _context(graph: "Graph", children: dict[str, Edge]) -> DriverContext:
         pool=environment.pool.share(_TEMPORARY_NAME),
         storage=environment.storage,
         clock=environment.clock,
+        secrets=environment.secrets,
     )
 
 

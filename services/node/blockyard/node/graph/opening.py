@@ -73,6 +73,7 @@ def driver_context(
         clock=environment.clock,
         throttling=environment.throttling,
         bitmaps=graph,
+        secrets=environment.secrets,
         of_job=of_job,
         restored=restored,
         begins_later=begins_later,

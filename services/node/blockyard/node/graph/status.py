@@ -108,7 +108,9 @@ async def _held(layer: "Node", offset: int, mapping: Mapping, depth: int, alloca
     compressed = mapping.kind is MapKind.ENCODED
     if mapping.kind is MapKind.ZERO:
         return Extent(offset, mapping.length, True, True, False, False, depth, layer.name, -1)
-    host_offset = -1 if compressed else mapping.offset
+    # What is enciphered lies nowhere as it reads (qcow2_co_block_status gives no offset either).
+    elsewhere = compressed or (mapping.child is not None and not mapping.child.plain)
+    host_offset = -1 if elsewhere else mapping.offset
     length, zero = mapping.length, False
     driver = layer.driver
     asks = isinstance(driver, FormatDriver) and driver.transparent and not allocation_only

@@ -40,6 +40,12 @@ class Child(Protocol):
     def limits(self) -> Limits: ...
 
     @property
+    def plain(self) -> bool:
+        """Whether its bytes are those of the node it leads to. Else it is a view that changes them, as encryption
+        does, and nobody may go past it to the storage."""
+        ...
+
+    @property
     def compresses(self) -> bool:
         """Whether the image below stores a write compressed that has the flag COMPRESSED."""
         ...

@@ -22,6 +22,7 @@ from blockyard.node.interface.flags import DiscardMode, Preallocation, Role
 from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.mapping import Allocation, MapKind, Mapping
 from blockyard.node.interface.permissions import NOTHING, Permissions, by_role
+from blockyard.node.interface.secrets import NoSecrets, Secrets
 from blockyard.node.interface.storage import Storage
 from blockyard.node.interface.throttling import NoThrottling, Throttling
 
@@ -72,6 +73,8 @@ class DriverContext:
     """The throttle groups that a filter may join."""
     bitmaps: Bitmaps = field(default_factory=NoBitmaps)
     """The named bitmaps of the graph's nodes."""
+    secrets: Secrets = field(default_factory=NoSecrets)
+    """Passphrases and keys by name."""
     of_job: bool = False
     """A job opens it for itself, and steers it."""
     restored: bool = False

@@ -61,12 +61,3 @@ def disabled(base: type[Servicer], option: str) -> Servicer:
     methods = {name: answer for name, value in vars(base).items() if name[0].isupper() and callable(value)}
     made: Servicer = type(base.__name__, (base,), methods)()
     return made
-
-
-def unserved(base: type[Servicer], why: str) -> Servicer:
-    """A servicer all of whose methods come later."""
-    methods = {
-        name: later(name, why) for name, value in vars(base).items() if name[0].isupper() and callable(value)
-    }
-    made: Servicer = type(base.__name__, (base,), methods)()
-    return made

@@ -5,5 +5,6 @@ It stands apart from `core`, which stays free of system calls, and is built by `
 """
 
 from blockyard.node.storage.rooted import RootedStorage
+from blockyard.node.storage.secret_files import SecretDirectory
 
-__all__ = ["RootedStorage"]
+__all__ = ["RootedStorage", "SecretDirectory"]

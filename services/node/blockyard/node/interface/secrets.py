@@ -1,0 +1,20 @@
+"""The door to passphrases and keys: a driver's options name one, and never hold one."""
+
+from typing import Protocol
+
+from blockyard.base.errors import ResourceNotFound
+
+
+class Secrets(Protocol):
+    """Secrets by name. Implemented by `graph.secrets`."""
+
+    async def value(self, name: str) -> bytes:
+        """The bytes. Keep them no longer than needed, and in no message. Raises ResourceNotFound, SecretUnreadable."""
+        ...
+
+
+class NoSecrets:
+    """Where there are none."""
+
+    async def value(self, name: str) -> bytes:
+        raise ResourceNotFound("secret", name)
