@@ -28,6 +28,7 @@ from blockyard.node.graph import (
     leases,
     recording,
     restoring,
+    secrets,
     throttling,
     transaction,
     writing,
@@ -77,6 +78,7 @@ EXPECTED: dict[tuple[str, str], list[str]] = {
     ("node service", "wait for a reader of the catalogue"): [f"{schema.BUSY_MS // 1000} s"],
     ("node service", "changes kept for watchers"): [str(events.HISTORY), number(events.QUEUE)],
     ("node service", "attachments"): [str(attachment_resources.MAX_ATTACHMENTS)],
+    ("node service", "secrets; bytes of one value"): [number(secrets.MAX_SECRETS), size(secrets.MAX_BYTES)],
     ("node service", "requests of an attachment that wait"): [str(held_requests.MAX_HELD)],
     ("node service", "logical block size"): [
         size(attachment_definition.MAX_LOGICAL_BLOCK), size(attachment_definition.MAX_PHYSICAL_BLOCK)

@@ -10,12 +10,10 @@ from pathlib import Path
 
 import grpc
 import pytest
-from google.protobuf import descriptor_pool, message_factory
 
 from blockyard.base.errors import (
     InvalidArgument,
     NoSpace,
-    NotImplementedYet,
     PeerUnavailable,
     ProtocolUnsupported,
     UnknownOption,

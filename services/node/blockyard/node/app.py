@@ -64,6 +64,7 @@ from blockyard.v1 import (
 
 _log: Final = logging.getLogger(__name__)
 
+
 @dataclass(frozen=True, slots=True)
 class Running:
     """A node service that accepts calls."""

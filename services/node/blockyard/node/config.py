@@ -18,8 +18,8 @@ class NodeConfig(ServiceConfig):
     temporary_directory: str = ""
     """Where the overlays of ephemeral nodes lie, as files without a name; empty means the first storage root."""
     secret_directory: str = ""
-    """Directory whose files may be secrets (CreateSecret with a file). Empty is systemd's $CREDENTIALS_DIRECTORY, or
-    none."""
+    """Directory whose files may be secrets (CreateSecret with a file). Empty is systemd's $CREDENTIALS_DIRECTORY,
+    or none."""
     allow_ioctl: bool = False
     """Let clients send ioctls to the devices and files of nodes (SendIoctl)."""
     nbd: tuple[str, ...] = ()

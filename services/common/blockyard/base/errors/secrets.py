@@ -1,4 +1,5 @@
-"""Secrets, and the key slots of encrypted images. See `blockyard.base.errors`. No field ever holds a secret's value."""
+"""Secrets, and the key slots of encrypted images. See `blockyard.base.errors`. No field ever holds a secret's
+value."""
 
 from dataclasses import dataclass
 

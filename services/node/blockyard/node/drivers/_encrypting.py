@@ -30,7 +30,9 @@ class EncryptedChild:
 
     plain = False
 
-    def __init__(self, child: Child, cipher: SectorCipher, pool: Pool, start: int = 0, first_vector: int = 0) -> None:
+    def __init__(
+        self, child: Child, cipher: SectorCipher, pool: Pool, start: int = 0, first_vector: int = 0
+    ) -> None:
         assert start % VECTOR_UNIT == 0
         self._child = child
         self._cipher = cipher

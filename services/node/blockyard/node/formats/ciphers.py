@@ -13,12 +13,14 @@ for 4 KiB, 7 GB/s for long ones) between exclusive ors that numpy does for all s
 
 Measured for xts-plain64 with 512-byte sectors, one core: 4 KiB in 13 us, 64 KiB in 42 us.
 
-Pure: no event loop. The library holds the interpreter's lock; numpy lets go of it for large arrays. An object may be
-used by several threads at once: each takes scratch arrays of its own.
+Pure: no event loop. For long ranges numpy and the library let go of the interpreter's lock. The library's contexts
+are for one thread at a time, so that a cipher that threads share (`SharedCipher`) has engines with contexts and
+scratch arrays of their own, and hands out one a call.
 """
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -56,6 +58,36 @@ class SectorCipher(Protocol):
         ...
 
 
+class SharedCipher:
+    """A cipher that several threads may use at once."""
+
+    def __init__(self, make: "Callable[[], Sectors]") -> None:
+        self._make = make
+        self._free = [make()]
+        self.sector_size = self._free[0].sector_size
+
+    def encrypt(self, number: int, data: Buffer) -> bytearray:
+        engine = self._taken()
+        try:
+            return engine.encrypt(number, data)
+        finally:
+            self._free.append(engine)
+
+    def decrypt(self, number: int, data: memoryview) -> None:
+        engine = self._taken()
+        try:
+            engine.decrypt(number, data)
+        finally:
+            self._free.append(engine)
+
+    def _taken(self) -> "Sectors":
+        """There are never more than threads that use it."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return self._make()
+
+
 class Vectors(ABC):
     """Initialisation vectors of sectors (QEMU's crypto/ivgen-*.c, dm-crypt's iv generators)."""
 
@@ -89,7 +121,7 @@ class EssivVectors(Vectors):
 
 
 class Sectors(ABC):
-    """Cuts a request into passes of at most `CHUNK` bytes."""
+    """An engine. Cuts a request into passes of at most `CHUNK` bytes."""
 
     def __init__(self, sector_size: int, vectors: Vectors) -> None:
         self.sector_size = sector_size
@@ -143,14 +175,15 @@ class XtsSectors(Sectors):
         half = len(key) // 2
         self._block = {True: _ecb(key[:half], True), False: _ecb(key[:half], False)}
         self._tweak = _ecb(key[half:], True)
-        self._free: dict[int, list[_Scratch]] = {}
+        self._scratch: dict[int, _Scratch] = {}
 
     def _pass(self, number: int, source: Words, target: Words, encrypting: bool) -> None:
         count = len(source)
         # Few sectors have arrays of their size kept, more of them share those of the next power of two.
         size = count if count <= 16 else 1 << (count - 1).bit_length()
-        free = self._free.setdefault(size, [])
-        scratch = free.pop() if free else _Scratch(size)
+        scratch = self._scratch.get(size)
+        if scratch is None:
+            scratch = self._scratch[size] = _Scratch(size)
         if count == size:
             self._cipher(scratch, number, source, target, encrypting)
         else:
@@ -158,7 +191,6 @@ class XtsSectors(Sectors):
             padded[:count] = source
             self._cipher(scratch, number, padded, padded, encrypting)
             target[:] = padded[:count]
-        free.append(scratch)
 
     def _cipher(self, s: _Scratch, number: int, source: Words, target: Words, encrypting: bool) -> None:
         self._fill_tweaks(s, _through(self._tweak, self._vectors_of(number, s.count)))
@@ -257,7 +289,7 @@ class EcbSectors(Sectors):
 
 
 def _ecb(key: bytes, encrypting: bool) -> CipherContext:
-    cipher = Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305 - the block cipher itself, for the modes above
+    cipher = Cipher(algorithms.AES(key), modes.ECB())
     return cipher.encryptor() if encrypting else cipher.decryptor()
 
 

@@ -72,7 +72,7 @@ class SecretStore:
         self._secrets: dict[str, Secret] = {}
 
     async def create(self, name: str, data: bytes = b"", file: str = "", form: str = "raw") -> Secret:
-        """A new secret, which can be read. Raises ResourceExists, LimitReached, InvalidArgument, SecretUnreadable ..."""
+        """A new secret that can be read. Raises ResourceExists, LimitReached, InvalidArgument, SecretUnreadable."""
         check_name(name, "name")
         if bool(data) == bool(file):
             raise InvalidArgument("source", "a value or a file", "both" if data else "neither")
@@ -168,5 +168,3 @@ class SecretKind:
 
     def shown(self, definition: str) -> str:
         return f"json:{definition}"
-
-

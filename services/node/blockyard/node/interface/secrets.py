@@ -9,7 +9,7 @@ class Secrets(Protocol):
     """Secrets by name. Implemented by `graph.secrets`."""
 
     async def value(self, name: str) -> bytes:
-        """The bytes. Keep them no longer than needed, and in no message. Raises ResourceNotFound, SecretUnreadable."""
+        """The bytes, to be kept no longer than needed. Raises ResourceNotFound, SecretUnreadable and more."""
         ...
 
 

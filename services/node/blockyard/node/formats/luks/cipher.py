@@ -1,9 +1,10 @@
 """Ciphers by the names that headers have: `aes`, `xts-plain64`, a key of so many bytes.
 
-The block cipher is AES, which the library has in hardware. Serpent, Twofish and CAST5, which QEMU can be built with,
-are named and refused.
+The block cipher is AES, which the library has in hardware. Serpent, Twofish and CAST5, which QEMU can be built
+with, are named and refused.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -75,16 +76,26 @@ class CipherSpec:
         """The cipher with its key. Raises UnsupportedFeature."""
         if not self.takes_key(len(key)):
             raise UnsupportedFeature(image, f"cipher {self} with a key of {len(key)} bytes")
+        if self.mode == "xts" and sector_size != ciphers.VECTOR_UNIT and len(key) == 2 * 24:
+            raise UnsupportedFeature(image, f"cipher {self} of 384 bits with sectors of {sector_size} bytes")
+        return ciphers.SharedCipher(lambda: self._engine(key, sector_size))
+
+    def _engine(self, key: bytes, sector_size: int) -> ciphers.Sectors:
+        vectors = self._vectors(key)
+        if self.mode == "xts" and sector_size == ciphers.VECTOR_UNIT:
+            return ciphers.XtsSectors(key, vectors)
+        return _KINDS[self.mode](key, vectors, sector_size)
+
+    def _vectors(self, key: bytes) -> ciphers.Vectors:
         if self.generator == "essiv":
             # In xts essiv hashes the whole key, as everywhere (crypto/block-luks.c).
-            vectors: ciphers.Vectors = ciphers.EssivVectors(key, self.generator_hash)
-        else:
-            vectors = ciphers.PlainVectors(_MASKS.get(self.generator, 0))
-        if self.mode == "xts":
-            if sector_size == ciphers.VECTOR_UNIT:
-                return ciphers.XtsSectors(key, vectors)
-            if len(key) == 2 * 24:
-                raise UnsupportedFeature(image, f"cipher {self} of 384 bits with sectors of {sector_size} bytes")
-            return ciphers.XtsContexts(key, vectors, sector_size)
-        kinds = {"cbc": ciphers.CbcSectors, "ctr": ciphers.CtrSectors, "ecb": ciphers.EcbSectors}
-        return kinds[self.mode](key, vectors, sector_size)
+            return ciphers.EssivVectors(key, self.generator_hash)
+        return ciphers.PlainVectors(_MASKS.get(self.generator, 0))
+
+
+_KINDS: Final[dict[str, Callable[[bytes, ciphers.Vectors, int], ciphers.Sectors]]] = {
+    "xts": ciphers.XtsContexts,
+    "cbc": ciphers.CbcSectors,
+    "ctr": ciphers.CtrSectors,
+    "ecb": ciphers.EcbSectors,
+}

@@ -20,6 +20,7 @@ from blockyard.node.formats.luks.limits import (
 )
 from blockyard.node.formats.luks.volume import Derivation, KeyDigest, KeySlot
 
+
 def check_cost(derivation: Derivation, image: str, what: str) -> None:
     """Raises ImageCorrupt for work that no image has a reason to ask for, UnsupportedFeature for what we lack."""
     if derivation.kind == "pbkdf2":
@@ -92,4 +93,3 @@ def material_of(slot: KeySlot, key: bytes, passphrase: bytes, image: str) -> byt
 def material_bytes(slot: KeySlot, key_bytes: int) -> int:
     """Bytes of key material, whole sectors."""
     return -(-key_bytes * slot.stripes // VECTOR_UNIT) * VECTOR_UNIT
-

@@ -1,7 +1,7 @@
 """The header of LUKS1 (LUKS On-Disk Format Specification 1.2.3; QEMU's crypto/block-luks-priv.h).
 
-592 bytes, big-endian: names of the ciphers, the digest of the volume key, eight key slots. QEMU writes it, inside of
-qcow2 too. `decode` judges everything before anything is done with it.
+592 bytes, big-endian: names of the ciphers, the digest of the volume key, eight key slots. QEMU writes it, inside
+of qcow2 too. `decode` judges everything before anything is done with it.
 
 A slot is switched on and off by its first field, four bytes inside one sector, so that a torn write leaves the slot
 on or off; `encode_slot` and `encode_state` are written one after the other (see `drivers/_luks/changing.py`).
@@ -44,12 +44,15 @@ def decode(data: bytes, image: str, room: int, *, detached: bool = False, inside
     """The header out of its first `SIZE` bytes; `room` is where it and its key material must end.
 
     `detached`: the payload is in another file, and begins there with the offset that is said, which may be 0.
-    `inside`: of a qcow2 image, whose clusters are the payload. Raises FormatMismatch, ImageCorrupt, UnsupportedFeature.
+    `inside`: of a qcow2 image, whose clusters are the payload. Raises FormatMismatch, ImageCorrupt,
+    UnsupportedFeature.
     """
     if looks_like(data) != 1 or len(data) < SIZE:
         raise FormatMismatch(image, "luks", f"it begins with {bytes(data[:8])!r}, {len(data)} bytes")
     fixed = _FIXED.unpack_from(data)
-    algorithm, mode, hash_name = (_text(image, what, fixed[at]) for at, what in enumerate(("cipher", "mode", "hash"), 2))
+    algorithm, mode, hash_name = (
+        _text(image, what, fixed[at]) for at, what in enumerate(("cipher", "mode", "hash"), 2)
+    )
     payload_sectors, key_bytes, digest, salt, iterations = fixed[5:10]
     if hash_name not in HASHES:
         raise UnsupportedFeature(image, f"hash {hash_name!r}")
@@ -117,7 +120,9 @@ def _check_places(slots: tuple[KeySlot, ...], key_bytes: int, image: str, room: 
         raise ImageCorrupt(image, f"key material of slot {first.number}", f"from {SIZE} on", str(first.area.offset))
     for one, other in itertools.pairwise(ordered):
         if one.area.end > other.area.offset:
-            raise ImageCorrupt(image, "key material", "areas apart", f"slots {one.number} and {other.number} overlap")
+            raise ImageCorrupt(
+                image, "key material", "areas apart", f"slots {one.number} and {other.number} overlap"
+            )
     end = ordered[-1].area.end
     if end > min(room, MAX_HEADER_LUKS1):
         expected = f"an end of at most {min(room, MAX_HEADER_LUKS1)}"
@@ -128,7 +133,9 @@ def _check_places(slots: tuple[KeySlot, ...], key_bytes: int, image: str, room: 
 # --- writing -------------------------------------------------------------------------------------------------
 
 
-def fresh(spec: CipherSpec, key_bytes: int, hash_name: str, digest: KeyDigest, uuid: str, *, detached: bool) -> Volume:
+def fresh(
+    spec: CipherSpec, key_bytes: int, hash_name: str, digest: KeyDigest, uuid: str, *, detached: bool
+) -> Volume:
     """A header with eight free slots, laid out as QEMU does."""
     length = align_up(key_bytes * STRIPES, VECTOR_UNIT)
     stride = align_up(length, _ALIGNMENT)

@@ -20,7 +20,7 @@ from blockyard.base.ranges import ByteRange, align_up
 from blockyard.node.formats.ciphers import VECTOR_UNIT
 from blockyard.node.formats.luks.cipher import HASHES, CipherSpec
 from blockyard.node.formats.luks.derivation import check_cost, material_bytes
-from blockyard.node.formats.luks.limits import LUKS2_SLOTS, MAX_ITERATIONS, MAX_JSON_AREA, MAX_KEY_MATERIAL, STRIPES
+from blockyard.node.formats.luks.limits import LUKS2_SLOTS, MAX_ITERATIONS, MAX_KEY_MATERIAL, STRIPES
 from blockyard.node.formats.luks.luks1 import MAGIC
 from blockyard.node.formats.luks.volume import Derivation, KeyDigest, KeySlot, Volume
 
@@ -92,7 +92,8 @@ def _text(field: bytes) -> str:
 
 
 def encode_copy(copy: Copy, at: int, image: str) -> bytes:
-    """A copy for the begin of the header (`at` 0) or for its second place. Raises ImageCorrupt if it has no room."""
+    """A copy for the begin of the header (`at` 0) or for its second place. Raises ImageCorrupt if it has no
+    room."""
     text = json.dumps(copy.metadata, separators=(",", ":")).encode()
     if len(text) >= copy.size - BINARY_BYTES:
         room = copy.size - BINARY_BYTES - 1
@@ -129,7 +130,9 @@ def volume_of(copy: Copy, image: str, room: int, *, detached: bool = False) -> V
     try:
         return _volume(copy, metadata, image, room, detached)
     except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as problem:
-        raise ImageCorrupt(image, "JSON of the header", "what LUKS2 says", f"{type(problem).__name__} {problem}"[:100]) from problem
+        raise ImageCorrupt(
+            image, "JSON of the header", "what LUKS2 says", f"{type(problem).__name__} {problem}"[:100]
+        ) from problem
 
 
 def _volume(copy: Copy, metadata: Json, image: str, room: int, detached: bool) -> Volume:
@@ -153,7 +156,9 @@ def _volume(copy: Copy, metadata: Json, image: str, room: int, detached: bool) -
     end = 2 * copy.size + _whole(metadata["config"]["keyslots_size"])
     offset = _whole(segment["offset"])
     length = -1 if segment["size"] == "dynamic" else _whole(segment["size"])
-    if offset % VECTOR_UNIT or offset < (0 if detached else max(2 * copy.size, *(slot.area.end for slot in slots), 0)):
+    if offset % VECTOR_UNIT or offset < (
+        0 if detached else max(2 * copy.size, *(slot.area.end for slot in slots), 0)
+    ):
         raise ImageCorrupt(image, "payload offset", "sectors after the key slots", str(offset))
     if length >= 0 and length % sector_size:
         raise ImageCorrupt(image, "payload size", f"a multiple of {sector_size}", str(length))
@@ -224,7 +229,9 @@ def _slot(number: int, found: Mapping[str, Any], image: str, room: int, copy_byt
         raise ImageCorrupt(image, f"key material of slot {number}", f"in {2 * copy_bytes} to {room}", f"{place}")
     stripes, split_hash = _whole(split["stripes"]), split["hash"]
     if not 1 <= stripes <= STRIPES or split_hash not in HASHES:
-        raise ImageCorrupt(image, f"stripes of {what}", f"1 to {STRIPES} with a known hash", f"{stripes} {split_hash}"[:80])
+        raise ImageCorrupt(
+            image, f"stripes of {what}", f"1 to {STRIPES} with a known hash", f"{stripes} {split_hash}"[:80]
+        )
     spec = CipherSpec.parse_joined(area["encryption"], image)
     area_key = _whole(area["key_size"])
     if not spec.takes_key(area_key):
@@ -234,7 +241,9 @@ def _slot(number: int, found: Mapping[str, Any], image: str, room: int, copy_byt
         by_number_only=found.get("priority", 1) == 0,
     )  # fmt: skip
     if material_bytes(slot, min(_whole(found["key_size"]), 64)) > min(place.length, MAX_KEY_MATERIAL):
-        raise ImageCorrupt(image, f"key material of slot {number}", "an area that holds it", f"{place.length} bytes")
+        raise ImageCorrupt(
+            image, f"key material of slot {number}", "an area that holds it", f"{place.length} bytes"
+        )
     return slot
 
 
@@ -339,9 +348,7 @@ def without_slot(copy: Copy, volume: Volume, number: int) -> Copy:
 
 
 def _digest_of(metadata: Json, volume: Volume) -> Json:
-    return next(
-        found for found in metadata["digests"].values() if _binary(found["digest"]) == volume.digest.digest
-    )  # type: ignore[no-any-return]
+    return next(found for found in metadata["digests"].values() if _binary(found["digest"]) == volume.digest.digest)
 
 
 def free_area(copy: Copy, volume: Volume) -> ByteRange | None:
