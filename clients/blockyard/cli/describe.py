@@ -171,6 +171,11 @@ DIRTY_EXTENTS: Final[Sequence[Column]] = (
     Column("LENGTH", lambda extent: f"{extent.length_bytes:#x}", right=True),
 )
 
+SNAPSHOT_EXTENTS: Final[Sequence[Column]] = (
+    *DIRTY_EXTENTS,
+    Column("IS", lambda extent: "zero" if extent.zero else "data"),
+)
+
 
 def bitmap_state(bitmap: DirtyBitmap) -> str:
     """What a bitmap does now."""

@@ -2,6 +2,7 @@
 
     await client.snapshots.create("disk", "before-upgrade")
     await client.snapshots.revert("disk", "before-upgrade")
+    async for extent in client.snapshots.changed("disk@before-upgrade", "disk"): ...
 
 `node_name` is always the node of the image itself, not a filter above it.
 """
@@ -12,7 +13,7 @@ from typing import Final
 
 from blockyard.client.calls import Service
 from blockyard.v1 import control_pb2 as control
-from blockyard.v1.control_pb2 import Snapshot
+from blockyard.v1.control_pb2 import PointInTime, Snapshot, SnapshotExtent
 from blockyard.v1.types_pb2 import BlockDriverState
 
 _PIECE: Final = 256 * 1024
@@ -86,6 +87,49 @@ class Snapshots:
         request = control.LoadVmStateRequest(node_name=node_name, snapshot=snapshot, length_bytes=length)
         async for reply in self._service.stream("LoadVmState", request, control.LoadVmStateResponse, timeout):
             yield reply.data
+
+    async def allocated(
+        self,
+        node_name: str,
+        snapshot: str = "",
+        *,
+        offset: int = 0,
+        length: int = 0,
+        timeout: float | None = None,
+    ) -> AsyncIterator[SnapshotExtent]:
+        """Where a snapshot, or a node without one, holds data; all else reads as zeroes. Length 0: to the end."""
+        point = PointInTime(node_name=node_name, snapshot=snapshot)
+        request = control.StreamAllocatedExtentsRequest(point=point, offset_bytes=offset, length_bytes=length)
+        replies = control.StreamAllocatedExtentsResponse
+        async for reply in self._service.stream("StreamAllocatedExtents", request, replies, timeout):
+            for extent in reply.extents:
+                yield extent
+
+    async def changed(
+        self,
+        base: PointInTime | str,
+        target: PointInTime | str,
+        *,
+        offset: int = 0,
+        length: int = 0,
+        timeout: float | None = None,
+    ) -> AsyncIterator[SnapshotExtent]:
+        """Where `target` differs from `base`. A string names a node as it is now, or node@snapshot."""
+        request = control.StreamChangedExtentsRequest(
+            base=point_in_time(base), target=point_in_time(target), offset_bytes=offset, length_bytes=length
+        )
+        replies = control.StreamChangedExtentsResponse
+        async for reply in self._service.stream("StreamChangedExtents", request, replies, timeout):
+            for extent in reply.extents:
+                yield extent
+
+
+def point_in_time(point: PointInTime | str) -> PointInTime:
+    """Of a string: no name of a node has an @ in it."""
+    if isinstance(point, PointInTime):
+        return point
+    node_name, _, snapshot = point.partition("@")
+    return PointInTime(node_name=node_name, snapshot=snapshot)
 
 
 async def _requests(

@@ -195,3 +195,59 @@ async def load_state(
             with file.open("ab" if written else "wb") as target:
                 written += target.write(piece)
         out.done(SaveVmStateResponse(written_bytes=written), "" if options.quiet else f"{written} bytes read")
+
+
+@app.command
+async def allocated(point: str, /, *, offset: Size = 0, length: Size = 0, options: Globals = DEFAULTS) -> None:
+    """List where a disk or a snapshot holds data; all else reads as zeroes.
+
+    Examples:
+      blockyard snapshot allocated disk@before-upgrade --output jsonl
+
+    Parameters
+    ----------
+    point
+        A node as it is now, or NODE@SNAPSHOT.
+    offset
+        First byte.
+    length
+        How many bytes; to the end without it.
+    """
+    from blockyard.cli.describe import SNAPSHOT_EXTENTS
+    from blockyard.client.snapshots import point_in_time
+
+    at = point_in_time(point)
+    async with connected(options) as (client, out):
+        with out.stream(SNAPSHOT_EXTENTS) as add_row:
+            async for extent in client.snapshots.allocated(at.node_name, at.snapshot, offset=offset, length=length):
+                add_row(extent)
+
+
+@app.command
+async def changed(
+    base: str, target: str, /, *, offset: Size = 0, length: Size = 0, options: Globals = DEFAULTS
+) -> None:
+    """List where a disk or snapshot differs from an earlier one: snapshots of an image, or layers of a chain.
+
+    Examples:
+      blockyard snapshot changed disk@monday disk@tuesday --output jsonl
+      blockyard snapshot changed disk@monday disk
+      blockyard snapshot changed base top
+
+    Parameters
+    ----------
+    base
+        A node as it is now, or NODE@SNAPSHOT.
+    target
+        The same; what of it differs is listed.
+    offset
+        First byte.
+    length
+        How many bytes; to the end without it.
+    """
+    from blockyard.cli.describe import SNAPSHOT_EXTENTS
+
+    async with connected(options) as (client, out):
+        with out.stream(SNAPSHOT_EXTENTS) as add_row:
+            async for extent in client.snapshots.changed(base, target, offset=offset, length=length):
+                add_row(extent)

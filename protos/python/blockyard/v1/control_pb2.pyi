@@ -22,6 +22,70 @@ SECRET_FORMAT_UNSPECIFIED: SecretFormat
 SECRET_FORMAT_RAW: SecretFormat
 SECRET_FORMAT_BASE64: SecretFormat
 
+class PointInTime(_message.Message):
+    __slots__ = ("node_name", "snapshot")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    snapshot: str
+    def __init__(self, node_name: _Optional[str] = ..., snapshot: _Optional[str] = ...) -> None: ...
+
+class SnapshotExtent(_message.Message):
+    __slots__ = ("offset_bytes", "length_bytes", "zero")
+    OFFSET_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ZERO_FIELD_NUMBER: _ClassVar[int]
+    offset_bytes: int
+    length_bytes: int
+    zero: bool
+    def __init__(self, offset_bytes: _Optional[int] = ..., length_bytes: _Optional[int] = ..., zero: _Optional[bool] = ...) -> None: ...
+
+class StreamAllocatedExtentsRequest(_message.Message):
+    __slots__ = ("point", "offset_bytes", "length_bytes", "max_results")
+    POINT_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_RESULTS_FIELD_NUMBER: _ClassVar[int]
+    point: PointInTime
+    offset_bytes: int
+    length_bytes: int
+    max_results: int
+    def __init__(self, point: _Optional[_Union[PointInTime, _Mapping]] = ..., offset_bytes: _Optional[int] = ..., length_bytes: _Optional[int] = ..., max_results: _Optional[int] = ...) -> None: ...
+
+class StreamAllocatedExtentsResponse(_message.Message):
+    __slots__ = ("extents", "next_offset_bytes", "size_bytes")
+    EXTENTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_OFFSET_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    extents: _containers.RepeatedCompositeFieldContainer[SnapshotExtent]
+    next_offset_bytes: int
+    size_bytes: int
+    def __init__(self, extents: _Optional[_Iterable[_Union[SnapshotExtent, _Mapping]]] = ..., next_offset_bytes: _Optional[int] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+
+class StreamChangedExtentsRequest(_message.Message):
+    __slots__ = ("base", "target", "offset_bytes", "length_bytes", "max_results")
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_RESULTS_FIELD_NUMBER: _ClassVar[int]
+    base: PointInTime
+    target: PointInTime
+    offset_bytes: int
+    length_bytes: int
+    max_results: int
+    def __init__(self, base: _Optional[_Union[PointInTime, _Mapping]] = ..., target: _Optional[_Union[PointInTime, _Mapping]] = ..., offset_bytes: _Optional[int] = ..., length_bytes: _Optional[int] = ..., max_results: _Optional[int] = ...) -> None: ...
+
+class StreamChangedExtentsResponse(_message.Message):
+    __slots__ = ("extents", "next_offset_bytes", "size_bytes")
+    EXTENTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_OFFSET_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    extents: _containers.RepeatedCompositeFieldContainer[SnapshotExtent]
+    next_offset_bytes: int
+    size_bytes: int
+    def __init__(self, extents: _Optional[_Iterable[_Union[SnapshotExtent, _Mapping]]] = ..., next_offset_bytes: _Optional[int] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+
 class Snapshot(_message.Message):
     __slots__ = ("id", "name", "node_name", "vm_state_bytes", "create_time", "vm_clock", "icount", "size_bytes")
     ID_FIELD_NUMBER: _ClassVar[int]

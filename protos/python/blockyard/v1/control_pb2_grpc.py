@@ -73,6 +73,16 @@ class SnapshotServiceStub:
                 request_serializer=blockyard_dot_v1_dot_control__pb2.LoadVmStateRequest.SerializeToString,
                 response_deserializer=blockyard_dot_v1_dot_control__pb2.LoadVmStateResponse.FromString,
                 _registered_method=True)
+        self.StreamAllocatedExtents = channel.unary_stream(
+                '/blockyard.v1.SnapshotService/StreamAllocatedExtents',
+                request_serializer=blockyard_dot_v1_dot_control__pb2.StreamAllocatedExtentsRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_control__pb2.StreamAllocatedExtentsResponse.FromString,
+                _registered_method=True)
+        self.StreamChangedExtents = channel.unary_stream(
+                '/blockyard.v1.SnapshotService/StreamChangedExtents',
+                request_serializer=blockyard_dot_v1_dot_control__pb2.StreamChangedExtentsRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_control__pb2.StreamChangedExtentsResponse.FromString,
+                _registered_method=True)
 
 
 class SnapshotServiceServicer:
@@ -134,6 +144,24 @@ class SnapshotServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamAllocatedExtents(self, request, context):
+        """Where a point in time holds data (CSI's GetMetadataAllocated); what is not told reads as zeroes. A stream that broke
+        off goes on at the last next_offset_bytes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamChangedExtents(self, request, context):
+        """Where a point in time differs from another one (CSI's GetMetadataDelta): two snapshots of an image, a snapshot and
+        the disk, two layers of a chain, overlays of one base. What is not told is equal, a base that is shorter being
+        continued with zeroes. What was written anew with equal bytes may be told, what differs always is.
+        INVALID_ARGUMENT for points that have no layer in common.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SnapshotServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -171,6 +199,16 @@ def add_SnapshotServiceServicer_to_server(servicer, server):
                     servicer.LoadVmState,
                     request_deserializer=blockyard_dot_v1_dot_control__pb2.LoadVmStateRequest.FromString,
                     response_serializer=blockyard_dot_v1_dot_control__pb2.LoadVmStateResponse.SerializeToString,
+            ),
+            'StreamAllocatedExtents': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamAllocatedExtents,
+                    request_deserializer=blockyard_dot_v1_dot_control__pb2.StreamAllocatedExtentsRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_control__pb2.StreamAllocatedExtentsResponse.SerializeToString,
+            ),
+            'StreamChangedExtents': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamChangedExtents,
+                    request_deserializer=blockyard_dot_v1_dot_control__pb2.StreamChangedExtentsRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_control__pb2.StreamChangedExtentsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -365,6 +403,60 @@ class SnapshotService:
             '/blockyard.v1.SnapshotService/LoadVmState',
             blockyard_dot_v1_dot_control__pb2.LoadVmStateRequest.SerializeToString,
             blockyard_dot_v1_dot_control__pb2.LoadVmStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamAllocatedExtents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/blockyard.v1.SnapshotService/StreamAllocatedExtents',
+            blockyard_dot_v1_dot_control__pb2.StreamAllocatedExtentsRequest.SerializeToString,
+            blockyard_dot_v1_dot_control__pb2.StreamAllocatedExtentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamChangedExtents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/blockyard.v1.SnapshotService/StreamChangedExtents',
+            blockyard_dot_v1_dot_control__pb2.StreamChangedExtentsRequest.SerializeToString,
+            blockyard_dot_v1_dot_control__pb2.StreamChangedExtentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

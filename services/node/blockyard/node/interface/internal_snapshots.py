@@ -5,10 +5,12 @@ the present disk; a snapshot taken with `vm_state_bytes` takes it along. Reverti
 """
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from blockyard.base.errors import InvalidArgument
+from blockyard.node.interface.mapping import MapKind, Mapping
 
 MAX_NAME_BYTES: Final = 255
 """QEMUSnapshotInfo.name holds 256 with its end."""
@@ -55,6 +57,36 @@ class SnapshotFacts:
     icount: int
 
 
+class Stretch(NamedTuple):
+    """What two states of an image have in the first `length` bytes of a range."""
+
+    length: int
+    is_same: bool
+    """The very same bytes, or the same nothing (then the kinds say nothing)."""
+    base: MapKind
+    target: MapKind
+
+
+class SnapshotView(Protocol):
+    """A state of an image, to look where its bytes are."""
+
+    @property
+    def size(self) -> int:
+        """Guest bytes."""
+        ...
+
+    async def map(self, offset: int, length: int) -> Mapping:
+        """As a driver's."""
+        ...
+
+    async def against(self, base: "SnapshotView", offset: int, length: int) -> list[Stretch]:
+        """Where this and another state of the same image differ: from the start of a range, which is inside both.
+
+        What is called different may be equal, what is called the same is.
+        """
+        ...
+
+
 @runtime_checkable
 class HasSnapshots(Protocol):
     """A format that keeps snapshots inside the image. No request is in flight while it changes them."""
@@ -96,4 +128,8 @@ class HasSnapshots(Protocol):
 
     def load_vm_state(self, identifier: str, length: int) -> AsyncIterator[bytes]:
         """The VM state of a snapshot or, for an empty identifier, of `length` bytes beside the present disk."""
+        ...
+
+    def view(self, identifier: str) -> AbstractAsyncContextManager[SnapshotView]:
+        """A snapshot, which cannot be deleted meanwhile, or, for an empty identifier, what the driver shows."""
         ...

@@ -1,13 +1,17 @@
 """SnapshotService: snapshots inside images, and the VM state beside them."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any, Final
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from blockyard.base.errors import InvalidArgument
+from blockyard.base.ranges import ByteRange
+from blockyard.node.graph import comparing
 from blockyard.node.graph import internal_snapshots as snapshots
+from blockyard.node.graph.comparing import Batch, Point
 from blockyard.node.graph.graph import Graph
 from blockyard.node.interface.internal_snapshots import SnapshotFacts, SnapshotWish
 from blockyard.node.rpc.convert import duration, full_state, timestamp
@@ -17,6 +21,10 @@ from blockyard.v1.control_pb2_grpc import SnapshotServiceServicer
 
 STATE_PIECE: Final = 1 << 20
 """Bytes of VM state in one message, at most."""
+
+DEFAULT_EXTENTS: Final = 1000
+MAX_EXTENTS: Final = 10_000
+"""Of one message."""
 
 
 class SnapshotServicer(SnapshotServiceServicer):
@@ -79,6 +87,46 @@ class SnapshotServicer(SnapshotServiceServicer):
         async for piece in snapshots.load_state(node, request.snapshot, request.length_bytes):
             for at in range(0, len(piece), STATE_PIECE):
                 yield control_pb2.LoadVmStateResponse(data=piece[at : at + STATE_PIECE])
+
+    async def StreamAllocatedExtents(  # noqa: N802
+        self, request: control_pb2.StreamAllocatedExtentsRequest, context: Any
+    ) -> AsyncIterator[control_pb2.StreamAllocatedExtentsResponse]:
+        found = comparing.allocated(self._graph, _point(request.point), *_range(request))
+        async with aclosing(found) as batches:
+            async for batch in batches:
+                yield control_pb2.StreamAllocatedExtentsResponse(**_batch(batch))
+
+    async def StreamChangedExtents(  # noqa: N802
+        self, request: control_pb2.StreamChangedExtentsRequest, context: Any
+    ) -> AsyncIterator[control_pb2.StreamChangedExtentsResponse]:
+        points = (_point(request.base), _point(request.target))
+        async with aclosing(comparing.changed(self._graph, *points, *_range(request))) as batches:
+            async for batch in batches:
+                yield control_pb2.StreamChangedExtentsResponse(**_batch(batch))
+
+
+def _point(point: control_pb2.PointInTime) -> Point:
+    return Point(point.node_name, point.snapshot)
+
+
+def _range(
+    request: control_pb2.StreamAllocatedExtentsRequest | control_pb2.StreamChangedExtentsRequest,
+) -> tuple[ByteRange, int]:
+    count = request.max_results or DEFAULT_EXTENTS
+    if not 1 <= count <= MAX_EXTENTS:
+        raise InvalidArgument("max_results", f"1 to {MAX_EXTENTS}", str(count))
+    for field in ("offset_bytes", "length_bytes"):
+        if getattr(request, field) < 0:
+            raise InvalidArgument(field, "0 or more", str(getattr(request, field)))
+    return ByteRange(request.offset_bytes, request.length_bytes), count
+
+
+def _batch(batch: Batch) -> dict[str, Any]:
+    extents = [
+        control_pb2.SnapshotExtent(offset_bytes=each.offset, length_bytes=each.length, zero=each.zero)
+        for each in batch.extents
+    ]
+    return {"extents": extents, "next_offset_bytes": batch.next_offset, "size_bytes": batch.size}
 
 
 async def _pieces(

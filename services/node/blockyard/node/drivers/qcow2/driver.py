@@ -5,6 +5,7 @@ accesses and no allocation but the answer.
 """
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import ClassVar, Final, Self
 
 from blockyard.base.errors import OperationUnsupported, ResourceBusy, ResourceNotFound
@@ -14,6 +15,7 @@ from blockyard.node.drivers.qcow2.dropping import Dropper
 from blockyard.node.drivers.qcow2.image import Image
 from blockyard.node.drivers.qcow2.options import Qcow2CreateOptions, Qcow2Options
 from blockyard.node.drivers.qcow2.resizing import Resizer
+from blockyard.node.drivers.qcow2.views import View
 from blockyard.node.formats.qcow2 import header as hdr
 from blockyard.node.formats.qcow2 import measuring
 from blockyard.node.formats.qcow2 import snapshots as records
@@ -28,7 +30,7 @@ from blockyard.node.interface.driver import (
     NodeInfo,
 )
 from blockyard.node.interface.flags import Preallocation, Role
-from blockyard.node.interface.internal_snapshots import SnapshotFacts, SnapshotWish
+from blockyard.node.interface.internal_snapshots import SnapshotFacts, SnapshotView, SnapshotWish
 from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.mapping import Allocation, MapKind, Mapping
 from blockyard.node.interface.permissions import ALL, CONSISTENT_READ, Permissions
@@ -212,7 +214,7 @@ class Qcow2(FormatDriver):
         async with self.image.changing:
             record = self._record(identifier)
             if identifier in self.image.reading:
-                raise ResourceBusy("snapshot", record.name, "a call that reads its VM state")
+                raise ResourceBusy("snapshot", record.name, "a call that reads it")
             await snapshots.delete(self.image, record)
 
     async def confirm_shown(self) -> None:
@@ -237,12 +239,26 @@ class Qcow2(FormatDriver):
             async for piece in vmstate.load(self.image, length):
                 yield piece
             return
+        async with self._read(identifier) as (image, record):
+            async for piece in vmstate.load(image, record.vm_state_bytes):
+                yield piece
+
+    @asynccontextmanager
+    async def view(self, identifier: str) -> AsyncIterator[SnapshotView]:
+        if not identifier:
+            yield View(self.image)
+            return
+        async with self._read(identifier) as (image, _):
+            yield View.beside(image)
+
+    @asynccontextmanager
+    async def _read(self, identifier: str) -> AsyncIterator[tuple[Image, records.Snapshot]]:
+        """The image as a snapshot has it, which is kept meanwhile."""
         record = self._record(identifier)
         reading = self.image.reading
         reading[identifier] = reading.get(identifier, 0) + 1
         try:
-            async for piece in vmstate.load(await opening.view_of(self.image, record), record.vm_state_bytes):
-                yield piece
+            yield await opening.view_of(self.image, record), record
         finally:
             reading[identifier] -= 1
             if not reading[identifier]:

@@ -59,7 +59,7 @@ class Image:
         self.saves_state = False
         """A VM state is being saved: snapshots do not change until that is over."""
         self.reading: dict[str, int] = {}
-        """Snapshots whose VM state is being read, by identifier, and by how many."""
+        """Snapshots that are being read beside the disk, by identifier, and by how many."""
         self.ledger = Ledger()
         self.broken = False
         """Set on corruption: from then on nothing is written."""
