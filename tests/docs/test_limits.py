@@ -22,6 +22,7 @@ from blockyard.node.formats.qcow2 import limits as qcow2
 from blockyard.node.graph import attachment as attachment_definition
 from blockyard.node.graph import attachments as attachment_resources
 from blockyard.node.graph import (
+    comparing,
     events,
     executors,
     graph,
@@ -36,7 +37,7 @@ from blockyard.node.graph import (
 from blockyard.node.graph import held as held_requests
 from blockyard.node.interface import options
 from blockyard.node.keeping import schema
-from blockyard.node.rpc import bitmaps, copy, data, definitions
+from blockyard.node.rpc import bitmaps, copy, data, definitions, snapshots
 from blockyard.node.rpc import memory as answers
 from blockyard.node.rpc import session as io_session
 from blockyard.rpc import interceptors, measures, retries, server, span_file, status, wire
@@ -112,6 +113,8 @@ EXPECTED: dict[tuple[str, str], list[str]] = {
     ("copy sessions", "one order"): [size(session.ORDER_MAX), str(copy.ORDERS_IN_FLIGHT)],
     ("copy sessions", "bytes read at a time"): [size(work.READ_CHUNK), str(work.EXTENTS)],
     ("node service", "a chunk of Read or Write"): [size(data.CHUNK), size(data.MAX_CHUNK)],
+    ("snapshots", "extents per message of what is allocated or changed"): [number(snapshots.MAX_EXTENTS)],
+    ("snapshots", "look-ups for one such message"): [f"{comparing.STEPS_MAX:,}"],
     ("node service", "dirty extents, block status"): [str(bitmaps.DEFAULT_EXTENTS), number(bitmaps.MAX_EXTENTS)],
     ("node service", "requests in flight of an I/O session"): [str(NodeConfig().session_in_flight)],
     ("node service", "bytes in flight of an I/O session"): [size(NodeConfig().session_bytes_in_flight)],
