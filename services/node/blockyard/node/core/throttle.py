@@ -15,6 +15,7 @@ Invariants
 2. A bucket is never emptier than empty: idle time is not saved up.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, Self
 
@@ -147,7 +148,9 @@ class LeakyBucket:
     So leaking costs nothing, and pouring moves the instant. Floats, as QEMU's doubles: rates divide times.
     """
 
-    __slots__ = ("burst_empty_ns", "burst_unit_ns", "empty_ns", "full_ns", "in_bytes", "rate", "unit_ns")
+    __slots__ = (
+        *("burst_empty_ns", "burst_unit_ns", "empty_ns", "full_ns", "in_bytes", "passes_ns", "rate", "unit_ns"),
+    )
 
     def __init__(self, rate: Rate, in_bytes: bool) -> None:
         assert rate.avg > 0, rate
@@ -160,26 +163,78 @@ class LeakyBucket:
         self.burst_unit_ns = SECOND_NS / rate.max if rate.burst_ns > SECOND_NS else 0.0
         """The same of the second level, which holds a tenth of a second of `max`; 0 if there is none."""
         self.empty_ns = self.burst_empty_ns = 0.0
+        self.passes_ns = 0.0
+        """From when on a request need not wait (throttle_compute_wait): both levels are at most full then.
+
+        Less than a nanosecond of waiting is nothing, so that rounding does not hold back what just fits."""
 
     def wait_ns(self, now_ns: int) -> int:
-        """How long the next request must wait, 0 if not at all (throttle_compute_wait).
-
-        Less than a nanosecond is nothing, so that rounding does not hold back what just fits.
-        """
+        """How long the next request must wait, 0 if not at all. The first level goes before the second."""
+        if now_ns > self.passes_ns:
+            return 0
         if (excess_ns := self.empty_ns - now_ns - self.full_ns) >= 1:
             return int(excess_ns)
         return max(0, int(self.burst_empty_ns - now_ns - TENTH_NS))
+
+    def pour(self, units: float, now_ns: int) -> None:
+        """Count a request."""
+        self.empty_ns = max(self.empty_ns, now_ns) + units * self.unit_ns
+        if self.burst_unit_ns:
+            self.burst_empty_ns = max(self.burst_empty_ns, now_ns) + units * self.burst_unit_ns
+        self._look()
 
     def take_back(self, units: float) -> None:
         """One that had passed is not made."""
         self.empty_ns -= units * self.unit_ns
         self.burst_empty_ns -= units * self.burst_unit_ns
+        self._look()
+
+    def _look(self) -> None:
+        self.passes_ns = max(self.empty_ns - self.full_ns, self.burst_empty_ns - TENTH_NS) - 1
+
+
+TryCharge = Callable[[int, int], bool]
+
+
+def _trying_one(bucket: LeakyBucket) -> TryCharge:
+    """One plain limit, the usual case."""
+    unit_ns, full_ns, in_bytes = bucket.unit_ns, bucket.full_ns + 1, bucket.in_bytes
+
+    def try_charge(length: int, now_ns: int) -> bool:
+        if now_ns <= bucket.passes_ns:
+            return False
+        empty_ns = bucket.empty_ns
+        if empty_ns < now_ns:
+            empty_ns = now_ns
+        bucket.empty_ns = empty_ns = empty_ns + (length * unit_ns if in_bytes else unit_ns)
+        bucket.passes_ns = empty_ns - full_ns
+        return True
+
+    return try_charge
+
+
+def _trying_plain(buckets: Sequence[LeakyBucket]) -> TryCharge:
+    """As `LeakyBucket.pour` of each, without the calls: no second level, every request counts as one operation."""
+
+    def try_charge(length: int, now_ns: int) -> bool:
+        for bucket in buckets:
+            if now_ns <= bucket.passes_ns:
+                return False
+        for bucket in buckets:
+            empty_ns = bucket.empty_ns
+            if empty_ns < now_ns:
+                empty_ns = now_ns
+            bucket.empty_ns = empty_ns = empty_ns + (length if bucket.in_bytes else 1) * bucket.unit_ns
+            bucket.passes_ns = empty_ns - bucket.full_ns - 1
+        return True
+
+    return try_charge
 
 
 class Throttle:
     """The buckets of one group (QEMU's ThrottleState)."""
 
-    __slots__ = ("_buckets", "_one_operation", "active", "limits")
+    __slots__ = ("_buckets", "_one_operation", "active", "limits", "trying")
 
     def __init__(self, limits: ThrottleLimits) -> None:
         self._buckets: dict[str, LeakyBucket] = {}
@@ -203,6 +258,8 @@ class Throttle:
         self.limits = limits
         self._one_operation = limits.iops_size or VALUE_MAX
         """The longest request that counts as one operation."""
+        self.trying = tuple(map(self._trying, SIDES))
+        """`try_charge` by side, without its call."""
 
     def _of_side(self, side: str) -> tuple[LeakyBucket, ...]:
         return tuple(bucket for name, bucket in self._buckets.items() if name.endswith(("total", side)))
@@ -216,25 +273,35 @@ class Throttle:
         return max((bucket.wait_ns(now_ns) for bucket in self.active[side]), default=0)
 
     def try_charge(self, side: int, length: int, now_ns: int) -> bool:
-        """Count a request if it need not wait; False leaves nothing. On the way of every inline request."""
-        for bucket in self.active[side]:
-            if bucket.empty_ns - now_ns - bucket.full_ns >= 1 or bucket.burst_empty_ns - now_ns - TENTH_NS >= 1:
-                return False
-        self.charge(side, length, now_ns)
-        return True
+        """Count a request if it need not wait; False leaves nothing."""
+        return self.trying[side](length, now_ns)
+
+    def _trying(self, side: int) -> TryCharge:
+        """It is on the way of every inline request, so the usual cases have forms of their own."""
+        buckets = self.active[side]
+        if not self.limits.iops_size and not any(bucket.burst_unit_ns for bucket in buckets):
+            return _trying_one(buckets[0]) if len(buckets) == 1 else _trying_plain(buckets)
+
+        def try_charge(length: int, now_ns: int) -> bool:
+            for bucket in buckets:
+                if now_ns <= bucket.passes_ns:
+                    return False
+            self.charge(side, length, now_ns)
+            return True
+
+        return try_charge
 
     def charge(self, side: int, length: int, now_ns: int) -> None:
         """Count a request that passes in any case (throttle_account)."""
-        operations = 1.0 if length <= self._one_operation else length / self._one_operation
+        operations = self._operations(length)
         for bucket in self.active[side]:
-            units = length if bucket.in_bytes else operations
-            empty_ns = bucket.empty_ns
-            bucket.empty_ns = (empty_ns if empty_ns > now_ns else now_ns) + units * bucket.unit_ns
-            if bucket.burst_unit_ns:
-                bucket.burst_empty_ns = max(bucket.burst_empty_ns, now_ns) + units * bucket.burst_unit_ns
+            bucket.pour(length if bucket.in_bytes else operations, now_ns)
+
+    def _operations(self, length: int) -> float:
+        return 1.0 if length <= self._one_operation else length / self._one_operation
 
     def refund(self, side: int, length: int) -> None:
         """A request that was counted is not made."""
-        operations = 1.0 if length <= self._one_operation else length / self._one_operation
+        operations = self._operations(length)
         for bucket in self.active[side]:
             bucket.take_back(length if bucket.in_bytes else operations)

@@ -25,11 +25,12 @@ from blockyard.node.interface.driver import Driver, DriverContext, FilterDriver,
 from blockyard.node.interface.flags import MAY_UNMAP, WRITE_UNCHANGED, DetectZeroes, DiscardMode
 from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.mapping import Mapping
-from blockyard.node.interface.throttling import Throttled, ThrottleMember
+from blockyard.node.interface.throttling import Throttled
 
 if TYPE_CHECKING:
     from blockyard.node.graph.claims import Claim
     from blockyard.node.graph.edge import Edge
+    from blockyard.node.graph.throttling import Member
 
 _ZERO_FLAGS: Final = {DetectZeroes.OFF: None, DetectZeroes.ON: 0, DetectZeroes.UNMAP: MAY_UNMAP}
 
@@ -109,8 +110,10 @@ class Node:
     """The driver's, as they were when they were looked at last."""
     alignment: int = field(init=False)
     memory_alignment: int = field(init=False)
-    throttle: ThrottleMember | None = field(init=False)
+    throttle: "Member | None" = field(init=False)
     """The driver's place in a throttle group, if it has one."""
+    copies_on_read: bool = field(init=False)
+    """A filter that stores what is read through it."""
     inline_max: int = field(init=False)
     """Longest request that may be tried inline at a protocol or filter driver."""
     now_ns: Callable[[], int] = field(init=False)
@@ -148,7 +151,9 @@ class Node:
         self.is_format = isinstance(driver, FormatDriver)
         self.is_filter = isinstance(driver, FilterDriver)
         self.hands_on = isinstance(driver, FilterDriver) and not driver.own_limits
-        self.throttle = driver.member if isinstance(driver, Throttled) else None
+        # Groups are the graph's, so members are; drivers only know their shape.
+        self.throttle = cast("Member", driver.member) if isinstance(driver, Throttled) else None
+        self.copies_on_read = driver.copies_on_read
         if self.throttle is not None:
             self.throttle.on_wait = self.account.waited
         self.straight = None

@@ -87,13 +87,12 @@ class Member:
 
     def charge_now(self, side: int, length: int, now_ns: int) -> bool:
         group = self.group
-        throttle = group.throttle
-        if not throttle.active[side]:
+        if not group.rings[side] and group.throttle.trying[side](length, now_ns):
             return True
         if self._passing:
-            throttle.charge(side, length, now_ns)
+            group.throttle.charge(side, length, now_ns)
             return True
-        return not group.rings[side] and throttle.try_charge(side, length, now_ns)
+        return not group.throttle.active[side]
 
     def refund(self, side: int, length: int) -> None:
         self.group.throttle.refund(side, length)
