@@ -11,13 +11,14 @@ from blockyard.jobs.lifecycle import manager
 from blockyard.node.config import NodeConfig
 from blockyard.node.copying import session, sessions, work
 from blockyard.node.core import accounting, dirty, injection, pool, throttle
-from blockyard.node.drivers import blkverify, memory
+from blockyard.node.drivers import _encrypting, blkverify, memory
 from blockyard.node.drivers.blkdebug import breakpoints
 from blockyard.node.drivers.blkdebug import options as blkdebug_options
 from blockyard.node.drivers.quorum import driver as quorum
 from blockyard.node.drivers.quorum import reporting
 from blockyard.node.exports.nbd import limits as nbd
 from blockyard.node.formats import blkdebug
+from blockyard.node.formats.luks import limits as luks
 from blockyard.node.formats.qcow2 import limits as qcow2
 from blockyard.node.graph import attachment as attachment_definition
 from blockyard.node.graph import attachments as attachment_resources
@@ -129,6 +130,12 @@ EXPECTED: dict[tuple[str, str], list[str]] = {
     ("jobs", "wait for a node"): [f"{JobsConfig().node_patience_seconds:g} s"],
     ("NBD server", "connections, all exports together"): [str(NodeConfig().nbd_connections)],
     ("NBD server", "exports"): [str(nbd.NbdLimits().exports)],
+    ("LUKS", "iterations of PBKDF2"): [number(luks.MAX_ITERATIONS)],
+    ("LUKS", "memory, and memory times passes"): [
+        size(luks.MAX_ARGON2_KIB * KIB), size(luks.MAX_ARGON2_WORK_KIB * KIB)
+    ],
+    ("LUKS", "header of LUKS1"): [size(luks.MAX_HEADER_LUKS1), size(luks.MAX_JSON_AREA)],
+    ("LUKS", "a request enciphered in the loop"): [size(_encrypting.INLINE_MAX), size(_encrypting.PIECE)],
     ("qcow2", "L1 table"): [size(qcow2.MAX_L1_BYTES), size(qcow2.MAX_REFCOUNT_TABLE_BYTES)],
     ("every service", "control calls at once"): [str(NodeConfig().max_control_calls)],
     ("every service", "calls at once that move data"): [str(NodeConfig().max_data_calls)],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from blockyard.base.clock import Clock, SystemClock
+from blockyard.base.errors import ResourceNotFound
 from blockyard.base.ranges import ByteRange
 from blockyard.node.core.pool import FairPool
 from blockyard.node.drivers import catalogue
@@ -205,6 +206,19 @@ class DriverChild:
         return bytes(buffer)
 
 
+class HeldSecrets:
+    """Secrets by name, as a test has them."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+        self.heavy = asyncio.Lock()
+
+    async def value(self, name: str) -> bytes:
+        if name not in self.values:
+            raise ResourceNotFound("secret", name)
+        return self.values[name]
+
+
 class Ground:
     """Opens drivers over one directory. Close it, and everything that was opened is closed, last first."""
 
@@ -214,6 +228,7 @@ class Ground:
         self.storage = RootedStorage([root])
         self.pool = FairPool(threads)
         self.throttling = ThrottleGroups(self.clock)
+        self.secrets = HeldSecrets()
         self._open: list[DriverChild] = []
         self._count = 0
 
@@ -227,6 +242,7 @@ class Ground:
             storage=self.storage,
             clock=self.clock,
             throttling=self.throttling,
+            secrets=self.secrets,
             **settings,
         )
 

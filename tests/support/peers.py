@@ -18,6 +18,7 @@ PACKAGES = {
     "fio": "fio",
     "strace": "strace",
     "prlimit": "util-linux",
+    "cryptsetup": "cryptsetup-bin",
 }
 
 
@@ -41,5 +42,6 @@ def run(
         [str(part) for part in command], capture_output=True, text=True, timeout=timeout, check=False, cwd=cwd
     )
     if check:
-        assert result.returncode == 0, f"{' '.join(map(str, command))}\n{result.stdout}{result.stderr}"
+        told = f"{' '.join(map(str, command))}: status {result.returncode}\n{result.stdout}{result.stderr}"
+        assert result.returncode == 0, told
     return result

@@ -251,6 +251,24 @@ def quorum(
     return with_common(NodeDefinition(quorum=options), common)
 
 
+def luks(
+    file: Child,
+    key_secret: str = "",
+    *,
+    header: Child | None = None,
+    locked: bool = False,
+    **common: Unpack[Common],
+) -> NodeDefinition:
+    """An encrypted disk. `header` holds the header if the file does not; `locked` opens it without its key."""
+    options = drivers.LuksOptions(
+        file=reference(file),
+        header=None if header is None else reference(header),
+        key_secret=key_secret,
+        locked=locked,
+    )
+    return with_common(NodeDefinition(luks=options), common)
+
+
 def generic(
     driver: str,
     options: Mapping[str, Plain] | None = None,

@@ -1,7 +1,7 @@
 """Image files that are not open: `client.images`."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from blockyard.base.errors import UnknownOption
 from blockyard.client.calls import Service
@@ -11,6 +11,12 @@ from blockyard.v1 import drivers_pb2 as drivers
 from blockyard.v1 import node_pb2 as node
 from blockyard.v1 import types_pb2 as types
 from blockyard.v1.drivers_pb2 import NodeDefinition
+
+_CREATE_MESSAGES: Final = {
+    "raw": drivers.RawCreateOptions,
+    "qcow2": drivers.Qcow2CreateOptions,
+    "luks": drivers.LuksCreateOptions,
+}
 
 
 class Images:
@@ -79,10 +85,8 @@ def create_request(filename: str, size_bytes: int, format: str, options: dict[st
     if isinstance(options.get("preallocation"), str):
         number = to_number(types.Preallocation, options["preallocation"], "preallocation")
         options = {**options, "preallocation": number}
-    if format == "raw":
-        request.raw.CopyFrom(_message(drivers.RawCreateOptions, format, options))
-    elif format == "qcow2":
-        request.qcow2.CopyFrom(_message(drivers.Qcow2CreateOptions, format, options))
+    if format in _CREATE_MESSAGES:
+        getattr(request, format).CopyFrom(_message(_CREATE_MESSAGES[format], format, options))
     else:
         values = {name: option_value(value) for name, value in options.items()}
         request.generic.CopyFrom(drivers.GenericOptions(driver=format, options=values))

@@ -27,7 +27,7 @@ QUORUM_READ_PATTERN_QUORUM: QuorumReadPattern
 QUORUM_READ_PATTERN_FIFO: QuorumReadPattern
 
 class NodeDefinition(_message.Message):
-    __slots__ = ("node_name", "read_only", "auto_read_only", "force_share", "cache", "discard", "detect_zeroes", "labels", "executor", "ephemeral", "file", "memory", "null", "raw", "qcow2", "copy_before_write", "mirror_top", "throttle", "copy_on_read", "snapshot_access", "compress", "preallocate", "blkdebug", "blkverify", "quorum", "generic")
+    __slots__ = ("node_name", "read_only", "auto_read_only", "force_share", "cache", "discard", "detect_zeroes", "labels", "executor", "ephemeral", "file", "memory", "null", "raw", "qcow2", "copy_before_write", "mirror_top", "throttle", "copy_on_read", "snapshot_access", "compress", "preallocate", "blkdebug", "blkverify", "quorum", "luks", "generic")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -60,6 +60,7 @@ class NodeDefinition(_message.Message):
     BLKDEBUG_FIELD_NUMBER: _ClassVar[int]
     BLKVERIFY_FIELD_NUMBER: _ClassVar[int]
     QUORUM_FIELD_NUMBER: _ClassVar[int]
+    LUKS_FIELD_NUMBER: _ClassVar[int]
     GENERIC_FIELD_NUMBER: _ClassVar[int]
     node_name: str
     read_only: bool
@@ -86,8 +87,9 @@ class NodeDefinition(_message.Message):
     blkdebug: BlkdebugOptions
     blkverify: BlkverifyOptions
     quorum: QuorumOptions
+    luks: LuksOptions
     generic: GenericOptions
-    def __init__(self, node_name: _Optional[str] = ..., read_only: _Optional[bool] = ..., auto_read_only: _Optional[bool] = ..., force_share: _Optional[bool] = ..., cache: _Optional[_Union[_types_pb2.CacheOptions, _Mapping]] = ..., discard: _Optional[_Union[_types_pb2.DiscardMode, str]] = ..., detect_zeroes: _Optional[_Union[_types_pb2.DetectZeroes, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., executor: _Optional[str] = ..., ephemeral: _Optional[bool] = ..., file: _Optional[_Union[FileOptions, _Mapping]] = ..., memory: _Optional[_Union[MemoryOptions, _Mapping]] = ..., null: _Optional[_Union[NullOptions, _Mapping]] = ..., raw: _Optional[_Union[RawOptions, _Mapping]] = ..., qcow2: _Optional[_Union[Qcow2Options, _Mapping]] = ..., copy_before_write: _Optional[_Union[CopyBeforeWriteOptions, _Mapping]] = ..., mirror_top: _Optional[_Union[MirrorTopOptions, _Mapping]] = ..., throttle: _Optional[_Union[ThrottleOptions, _Mapping]] = ..., copy_on_read: _Optional[_Union[CopyOnReadOptions, _Mapping]] = ..., snapshot_access: _Optional[_Union[SnapshotAccessOptions, _Mapping]] = ..., compress: _Optional[_Union[CompressOptions, _Mapping]] = ..., preallocate: _Optional[_Union[PreallocateOptions, _Mapping]] = ..., blkdebug: _Optional[_Union[BlkdebugOptions, _Mapping]] = ..., blkverify: _Optional[_Union[BlkverifyOptions, _Mapping]] = ..., quorum: _Optional[_Union[QuorumOptions, _Mapping]] = ..., generic: _Optional[_Union[GenericOptions, _Mapping]] = ...) -> None: ...
+    def __init__(self, node_name: _Optional[str] = ..., read_only: _Optional[bool] = ..., auto_read_only: _Optional[bool] = ..., force_share: _Optional[bool] = ..., cache: _Optional[_Union[_types_pb2.CacheOptions, _Mapping]] = ..., discard: _Optional[_Union[_types_pb2.DiscardMode, str]] = ..., detect_zeroes: _Optional[_Union[_types_pb2.DetectZeroes, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., executor: _Optional[str] = ..., ephemeral: _Optional[bool] = ..., file: _Optional[_Union[FileOptions, _Mapping]] = ..., memory: _Optional[_Union[MemoryOptions, _Mapping]] = ..., null: _Optional[_Union[NullOptions, _Mapping]] = ..., raw: _Optional[_Union[RawOptions, _Mapping]] = ..., qcow2: _Optional[_Union[Qcow2Options, _Mapping]] = ..., copy_before_write: _Optional[_Union[CopyBeforeWriteOptions, _Mapping]] = ..., mirror_top: _Optional[_Union[MirrorTopOptions, _Mapping]] = ..., throttle: _Optional[_Union[ThrottleOptions, _Mapping]] = ..., copy_on_read: _Optional[_Union[CopyOnReadOptions, _Mapping]] = ..., snapshot_access: _Optional[_Union[SnapshotAccessOptions, _Mapping]] = ..., compress: _Optional[_Union[CompressOptions, _Mapping]] = ..., preallocate: _Optional[_Union[PreallocateOptions, _Mapping]] = ..., blkdebug: _Optional[_Union[BlkdebugOptions, _Mapping]] = ..., blkverify: _Optional[_Union[BlkverifyOptions, _Mapping]] = ..., quorum: _Optional[_Union[QuorumOptions, _Mapping]] = ..., luks: _Optional[_Union[LuksOptions, _Mapping]] = ..., generic: _Optional[_Union[GenericOptions, _Mapping]] = ...) -> None: ...
 
 class NodeReference(_message.Message):
     __slots__ = ("node_name", "definition", "none")
@@ -315,6 +317,18 @@ class QuorumOptions(_message.Message):
     read_pattern: QuorumReadPattern
     def __init__(self, children: _Optional[_Iterable[_Union[NodeReference, _Mapping]]] = ..., vote_threshold: _Optional[int] = ..., blkverify: _Optional[bool] = ..., rewrite_corrupted: _Optional[bool] = ..., read_pattern: _Optional[_Union[QuorumReadPattern, str]] = ...) -> None: ...
 
+class LuksOptions(_message.Message):
+    __slots__ = ("file", "header", "key_secret", "locked")
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    KEY_SECRET_FIELD_NUMBER: _ClassVar[int]
+    LOCKED_FIELD_NUMBER: _ClassVar[int]
+    file: NodeReference
+    header: NodeReference
+    key_secret: str
+    locked: bool
+    def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ..., header: _Optional[_Union[NodeReference, _Mapping]] = ..., key_secret: _Optional[str] = ..., locked: _Optional[bool] = ...) -> None: ...
+
 class GenericOptions(_message.Message):
     __slots__ = ("driver", "options", "children")
     class OptionsEntry(_message.Message):
@@ -368,3 +382,37 @@ class Qcow2CreateOptions(_message.Message):
     backing_file: str
     backing_format: str
     def __init__(self, version: _Optional[str] = ..., cluster_size_bytes: _Optional[int] = ..., refcount_bits: _Optional[int] = ..., lazy_refcounts: _Optional[bool] = ..., preallocation: _Optional[_Union[_types_pb2.Preallocation, str]] = ..., compression_type: _Optional[str] = ..., backing_file: _Optional[str] = ..., backing_format: _Optional[str] = ...) -> None: ...
+
+class LuksCreateOptions(_message.Message):
+    __slots__ = ("key_secret", "cipher_alg", "cipher_mode", "ivgen_alg", "ivgen_hash_alg", "hash_alg", "iter_time", "version", "sector_size", "pbkdf", "pbkdf_memory", "pbkdf_parallel", "label", "detached_header", "preallocation")
+    KEY_SECRET_FIELD_NUMBER: _ClassVar[int]
+    CIPHER_ALG_FIELD_NUMBER: _ClassVar[int]
+    CIPHER_MODE_FIELD_NUMBER: _ClassVar[int]
+    IVGEN_ALG_FIELD_NUMBER: _ClassVar[int]
+    IVGEN_HASH_ALG_FIELD_NUMBER: _ClassVar[int]
+    HASH_ALG_FIELD_NUMBER: _ClassVar[int]
+    ITER_TIME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SECTOR_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PBKDF_FIELD_NUMBER: _ClassVar[int]
+    PBKDF_MEMORY_FIELD_NUMBER: _ClassVar[int]
+    PBKDF_PARALLEL_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    DETACHED_HEADER_FIELD_NUMBER: _ClassVar[int]
+    PREALLOCATION_FIELD_NUMBER: _ClassVar[int]
+    key_secret: str
+    cipher_alg: str
+    cipher_mode: str
+    ivgen_alg: str
+    ivgen_hash_alg: str
+    hash_alg: str
+    iter_time: int
+    version: str
+    sector_size: int
+    pbkdf: str
+    pbkdf_memory: int
+    pbkdf_parallel: int
+    label: str
+    detached_header: bool
+    preallocation: _types_pb2.Preallocation
+    def __init__(self, key_secret: _Optional[str] = ..., cipher_alg: _Optional[str] = ..., cipher_mode: _Optional[str] = ..., ivgen_alg: _Optional[str] = ..., ivgen_hash_alg: _Optional[str] = ..., hash_alg: _Optional[str] = ..., iter_time: _Optional[int] = ..., version: _Optional[str] = ..., sector_size: _Optional[int] = ..., pbkdf: _Optional[str] = ..., pbkdf_memory: _Optional[int] = ..., pbkdf_parallel: _Optional[int] = ..., label: _Optional[str] = ..., detached_header: _Optional[bool] = ..., preallocation: _Optional[_Union[_types_pb2.Preallocation, str]] = ...) -> None: ...

@@ -27,12 +27,13 @@ NODE_VIEW_BASIC: NodeView
 NODE_VIEW_FULL: NodeView
 
 class CreateImageRequest(_message.Message):
-    __slots__ = ("filename", "size_bytes", "raw", "qcow2", "generic", "overwrite", "request_id", "validate_only")
+    __slots__ = ("filename", "size_bytes", "raw", "qcow2", "generic", "luks", "overwrite", "request_id", "validate_only")
     FILENAME_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     RAW_FIELD_NUMBER: _ClassVar[int]
     QCOW2_FIELD_NUMBER: _ClassVar[int]
     GENERIC_FIELD_NUMBER: _ClassVar[int]
+    LUKS_FIELD_NUMBER: _ClassVar[int]
     OVERWRITE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
@@ -41,10 +42,11 @@ class CreateImageRequest(_message.Message):
     raw: _drivers_pb2.RawCreateOptions
     qcow2: _drivers_pb2.Qcow2CreateOptions
     generic: _drivers_pb2.GenericOptions
+    luks: _drivers_pb2.LuksCreateOptions
     overwrite: bool
     request_id: str
     validate_only: bool
-    def __init__(self, filename: _Optional[str] = ..., size_bytes: _Optional[int] = ..., raw: _Optional[_Union[_drivers_pb2.RawCreateOptions, _Mapping]] = ..., qcow2: _Optional[_Union[_drivers_pb2.Qcow2CreateOptions, _Mapping]] = ..., generic: _Optional[_Union[_drivers_pb2.GenericOptions, _Mapping]] = ..., overwrite: _Optional[bool] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+    def __init__(self, filename: _Optional[str] = ..., size_bytes: _Optional[int] = ..., raw: _Optional[_Union[_drivers_pb2.RawCreateOptions, _Mapping]] = ..., qcow2: _Optional[_Union[_drivers_pb2.Qcow2CreateOptions, _Mapping]] = ..., generic: _Optional[_Union[_drivers_pb2.GenericOptions, _Mapping]] = ..., luks: _Optional[_Union[_drivers_pb2.LuksCreateOptions, _Mapping]] = ..., overwrite: _Optional[bool] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
 
 class CreateImageResponse(_message.Message):
     __slots__ = ("image",)

@@ -7,6 +7,7 @@ The library and the system make copies of what they are given, and Python's byte
 that a value leaves memory when it is forgotten.
 """
 
+import asyncio
 import base64
 import binascii
 import json
@@ -70,6 +71,7 @@ class SecretStore:
         self._files = files
         self._pool = pool
         self._secrets: dict[str, Secret] = {}
+        self.heavy = asyncio.Lock()
 
     async def create(self, name: str, data: bytes = b"", file: str = "", form: str = "raw") -> Secret:
         """A new secret that can be read. Raises ResourceExists, LimitReached, InvalidArgument, SecretUnreadable."""

@@ -3,6 +3,7 @@
 The others are in `interface.driver`, beside what they speak of.
 """
 
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from blockyard.node.interface.driver import DriverContext
@@ -46,4 +47,33 @@ class ProbesDevices(Protocol):
     @classmethod
     def probe_device(cls, mode: int) -> int:
         """0 (not at all) to 100. `mode` is st_mode."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KeySlotChange:
+    """Keys of an encrypted image to add or to erase (QEMU's QCryptoBlockAmendOptionsLUKS)."""
+
+    active: bool
+    """Make a slot open with `new_secret`; else erase slots."""
+    new_secret: str = ""
+    """Name of the secret that the slot is to open with."""
+    old_secret: str = ""
+    """Adding: one that opens the image already, by default what it is open with. Erasing: all slots that open with
+    it are meant, or of them `keyslot`."""
+    keyslot: int | None = None
+    """By default the first that is free."""
+    iter_time: int | None = None
+    """Milliseconds that a derivation is to take; default 2000."""
+    force: bool = False
+    """Also overwrite a slot that is active, or erase the last one."""
+
+
+@runtime_checkable
+class ChangesKeys(Protocol):
+    """Has key slots, which can be changed while it is open."""
+
+    async def change_keys(self, change: KeySlotChange) -> None:
+        """Durable when it returns. No crash leaves an image that no key opens, but for the last one erased by
+        force. Raises KeySlotUnavailable, KeyRefused, InvalidArgument, NodeReadOnly ..."""
         ...

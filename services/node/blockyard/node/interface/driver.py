@@ -75,6 +75,8 @@ class DriverContext:
     """The named bitmaps of the graph's nodes."""
     secrets: Secrets = field(default_factory=NoSecrets)
     """Passphrases and keys by name."""
+    memory: dict[str, Any] = field(default_factory=dict, repr=False)
+    """What a driver leaves for the next one of the same node, which opens the image in another mode: keys, say."""
     of_job: bool = False
     """A job opens it for itself, and steers it."""
     restored: bool = False
