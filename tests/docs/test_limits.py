@@ -19,6 +19,7 @@ from blockyard.node.drivers.quorum import reporting
 from blockyard.node.exports.nbd import limits as nbd
 from blockyard.node.formats import blkdebug
 from blockyard.node.formats.luks import limits as luks
+from blockyard.node.formats.luks import luks2
 from blockyard.node.formats.qcow2 import limits as qcow2
 from blockyard.node.graph import attachment as attachment_definition
 from blockyard.node.graph import attachments as attachment_resources
@@ -130,11 +131,11 @@ EXPECTED: dict[tuple[str, str], list[str]] = {
     ("jobs", "wait for a node"): [f"{JobsConfig().node_patience_seconds:g} s"],
     ("NBD server", "connections, all exports together"): [str(NodeConfig().nbd_connections)],
     ("NBD server", "exports"): [str(nbd.NbdLimits().exports)],
-    ("LUKS", "iterations of PBKDF2"): [number(luks.MAX_ITERATIONS)],
+    ("LUKS", "iterations of PBKDF2"): [f"{luks.MAX_ITERATIONS:,}"],
     ("LUKS", "memory, and memory times passes"): [
         size(luks.MAX_ARGON2_KIB * KIB), size(luks.MAX_ARGON2_WORK_KIB * KIB)
     ],
-    ("LUKS", "header of LUKS1"): [size(luks.MAX_HEADER_LUKS1), size(luks.MAX_JSON_AREA)],
+    ("LUKS", "header of LUKS1"): [size(luks.MAX_HEADER_LUKS1), size(luks2.COPY_SIZES[-1])],
     ("LUKS", "a request enciphered in the loop"): [size(_encrypting.INLINE_MAX), size(_encrypting.PIECE)],
     ("qcow2", "L1 table"): [size(qcow2.MAX_L1_BYTES), size(qcow2.MAX_REFCOUNT_TABLE_BYTES)],
     ("every service", "control calls at once"): [str(NodeConfig().max_control_calls)],

@@ -19,8 +19,6 @@ MAX_ARGON2_WORK_KIB: Final = 16 * GIB // KIB
 """Memory times passes, about 10 s of one core. cryptsetup's two seconds make 4 passes over at most 1 GiB."""
 MAX_ARGON2_LANES: Final = 4
 """As cryptsetup (MAX_ARGON2 parallel threads)."""
-MAX_JSON_AREA: Final = 4 * MIB
-"""The largest header area of LUKS2 (its specification, table of allowed sizes)."""
 MAX_KEY_MATERIAL: Final = 1 * MIB
 """Of one slot: 4000 stripes of the longest key are 256,000 bytes, and their area is rounded up."""
 MAX_HEADER_LUKS1: Final = 4 * MIB
