@@ -17,7 +17,14 @@ from blockyard.v1 import job_pb2, types_pb2
 from blockyard.v1.data_pb2 import BlockExtent
 from blockyard.v1.export_pb2 import Export
 from blockyard.v1.job_pb2 import Job
-from blockyard.v1.node_pb2 import CatalogueEntry, CheckImageResponse, DriverInfo, GetServerInfoResponse, ImageInfo
+from blockyard.v1.node_pb2 import (
+    CatalogueEntry,
+    CheckImageResponse,
+    CompareNodesResponse,
+    DriverInfo,
+    GetServerInfoResponse,
+    ImageInfo,
+)
 from blockyard.v1.types_pb2 import BlockDriverState, DirtyBitmap
 
 Facts = Iterable[tuple[str, str]]
@@ -127,6 +134,16 @@ def check_facts(check: CheckImageResponse) -> Facts:
     yield "image ends at", size_fact(check.image_end_offset_bytes)
     for number, finding in enumerate(check.findings, start=1):
         yield f"finding {number}", finding
+
+
+def comparison_facts(result: CompareNodesResponse.Result) -> Facts:
+    """Whether two nodes are the same."""
+    word = CompareNodesResponse.Result.Difference.Name(result.difference).removeprefix("DIFFERENCE_").lower()
+    yield "identical", "yes" if result.identical else "no"
+    yield "they differ in", "" if result.identical else word
+    yield "from", f"{result.offset_bytes:#x} ({result.offset_bytes})" if result.offset_bytes >= 0 else ""
+    yield "sizes", f"{result.first_size_bytes} and {result.second_size_bytes}"
+    yield "bytes read", str(result.compared_bytes)
 
 
 GUESSES: Final[Sequence[Column]] = (

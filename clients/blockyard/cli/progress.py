@@ -58,6 +58,15 @@ class Step:
         return "  ".join(filter(None, (self.title, self.phase, self.percent(), self.amount(), self.tail())))
 
 
+class Counted(Step):
+    """Counts things, not bytes."""
+
+    __slots__ = ()
+
+    def amount(self) -> str:
+        return f"{self.done} of {self.total}" if self.total else ""
+
+
 def step_of(job: Job) -> Step:
     """A job's progress."""
     progress = job.progress

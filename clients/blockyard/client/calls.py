@@ -26,8 +26,6 @@ UNHURRIED: Final = frozenset(
         "CreateImage",
         "CheckImage",
         "MeasureImage",
-        "AmendImage",
-        "RebaseImage",
         "ResizeNode",
         "CloseNode",
         "MakeEmpty",

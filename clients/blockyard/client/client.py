@@ -28,6 +28,7 @@ from blockyard.client.exports import Exports
 from blockyard.client.images import Images
 from blockyard.client.jobs import Jobs
 from blockyard.client.nodes import Nodes, Server
+from blockyard.client.operations import Operations
 from blockyard.client.secrets import Secrets
 from blockyard.client.snapshots import Snapshots
 from blockyard.client.stats import Stats
@@ -87,6 +88,11 @@ class Client:
     def images(self) -> Images:
         """Image files that are not open."""
         return Images(self._service("NodeService"))
+
+    @cached_property
+    def operations(self) -> Operations:
+        """Long operations on images that are open."""
+        return Operations(self._service("NodeService"))
 
     @cached_property
     def server(self) -> Server:

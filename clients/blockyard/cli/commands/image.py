@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from blockyard.cli.app import sub_app
+from blockyard.cli.commands import image_operations
 from blockyard.cli.exits import Exit
 from blockyard.cli.options import DEFAULTS, Globals, Size
 from blockyard.cli.running import CommandFailed, connected, remark
@@ -253,6 +254,10 @@ async def check(filename: str, /, *, format: str, repair: str = "", options: Glo
             f"{filename} has {result.leaks} lost clusters",
             "--repair leaks gives them back; no data is at risk.",
         )
+
+
+for operation in (image_operations.amend, image_operations.rebase, image_operations.compare):
+    app.command(operation)
 
 
 async def _close(client: "Client", node_name: str) -> None:

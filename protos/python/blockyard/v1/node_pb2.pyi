@@ -191,7 +191,7 @@ class MeasureImageResponse(_message.Message):
     def __init__(self, required_bytes: _Optional[int] = ..., fully_allocated_bytes: _Optional[int] = ...) -> None: ...
 
 class AmendImageRequest(_message.Message):
-    __slots__ = ("node_name", "options", "force")
+    __slots__ = ("node_name", "options", "force", "validate_only")
     class OptionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -202,16 +202,30 @@ class AmendImageRequest(_message.Message):
     NODE_NAME_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     FORCE_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
     node_name: str
     options: _containers.MessageMap[str, _types_pb2.OptionValue]
     force: bool
-    def __init__(self, node_name: _Optional[str] = ..., options: _Optional[_Mapping[str, _types_pb2.OptionValue]] = ..., force: _Optional[bool] = ...) -> None: ...
+    validate_only: bool
+    def __init__(self, node_name: _Optional[str] = ..., options: _Optional[_Mapping[str, _types_pb2.OptionValue]] = ..., force: _Optional[bool] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+
+class OperationProgress(_message.Message):
+    __slots__ = ("phase", "done", "total")
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    phase: str
+    done: int
+    total: int
+    def __init__(self, phase: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ...) -> None: ...
 
 class AmendImageResponse(_message.Message):
-    __slots__ = ("node",)
+    __slots__ = ("node", "progress")
     NODE_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     node: _types_pb2.BlockDriverState
-    def __init__(self, node: _Optional[_Union[_types_pb2.BlockDriverState, _Mapping]] = ...) -> None: ...
+    progress: OperationProgress
+    def __init__(self, node: _Optional[_Union[_types_pb2.BlockDriverState, _Mapping]] = ..., progress: _Optional[_Union[OperationProgress, _Mapping]] = ...) -> None: ...
 
 class RebaseImageRequest(_message.Message):
     __slots__ = ("node_name", "backing_node_name", "backing_file", "backing_format", "unsafe")
@@ -228,10 +242,77 @@ class RebaseImageRequest(_message.Message):
     def __init__(self, node_name: _Optional[str] = ..., backing_node_name: _Optional[str] = ..., backing_file: _Optional[str] = ..., backing_format: _Optional[str] = ..., unsafe: _Optional[bool] = ...) -> None: ...
 
 class RebaseImageResponse(_message.Message):
-    __slots__ = ("node",)
+    __slots__ = ("node", "progress", "copied_bytes")
     NODE_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    COPIED_BYTES_FIELD_NUMBER: _ClassVar[int]
     node: _types_pb2.BlockDriverState
-    def __init__(self, node: _Optional[_Union[_types_pb2.BlockDriverState, _Mapping]] = ...) -> None: ...
+    progress: OperationProgress
+    copied_bytes: int
+    def __init__(self, node: _Optional[_Union[_types_pb2.BlockDriverState, _Mapping]] = ..., progress: _Optional[_Union[OperationProgress, _Mapping]] = ..., copied_bytes: _Optional[int] = ...) -> None: ...
+
+class CheckNodeRequest(_message.Message):
+    __slots__ = ("node_name", "repair")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    REPAIR_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    repair: CheckImageRequest.Repair
+    def __init__(self, node_name: _Optional[str] = ..., repair: _Optional[_Union[CheckImageRequest.Repair, str]] = ...) -> None: ...
+
+class CheckNodeResponse(_message.Message):
+    __slots__ = ("report", "progress")
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    report: CheckImageResponse
+    progress: OperationProgress
+    def __init__(self, report: _Optional[_Union[CheckImageResponse, _Mapping]] = ..., progress: _Optional[_Union[OperationProgress, _Mapping]] = ...) -> None: ...
+
+class CompareNodesRequest(_message.Message):
+    __slots__ = ("first_node_name", "second_node_name", "strict", "offset_bytes", "length_bytes")
+    FIRST_NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    SECOND_NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    STRICT_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_BYTES_FIELD_NUMBER: _ClassVar[int]
+    first_node_name: str
+    second_node_name: str
+    strict: bool
+    offset_bytes: int
+    length_bytes: int
+    def __init__(self, first_node_name: _Optional[str] = ..., second_node_name: _Optional[str] = ..., strict: _Optional[bool] = ..., offset_bytes: _Optional[int] = ..., length_bytes: _Optional[int] = ...) -> None: ...
+
+class CompareNodesResponse(_message.Message):
+    __slots__ = ("result", "progress")
+    class Result(_message.Message):
+        __slots__ = ("identical", "difference", "offset_bytes", "first_size_bytes", "second_size_bytes", "compared_bytes")
+        class Difference(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+            __slots__ = ()
+            DIFFERENCE_UNSPECIFIED: _ClassVar[CompareNodesResponse.Result.Difference]
+            DIFFERENCE_CONTENT: _ClassVar[CompareNodesResponse.Result.Difference]
+            DIFFERENCE_ALLOCATION: _ClassVar[CompareNodesResponse.Result.Difference]
+            DIFFERENCE_SIZE: _ClassVar[CompareNodesResponse.Result.Difference]
+        DIFFERENCE_UNSPECIFIED: CompareNodesResponse.Result.Difference
+        DIFFERENCE_CONTENT: CompareNodesResponse.Result.Difference
+        DIFFERENCE_ALLOCATION: CompareNodesResponse.Result.Difference
+        DIFFERENCE_SIZE: CompareNodesResponse.Result.Difference
+        IDENTICAL_FIELD_NUMBER: _ClassVar[int]
+        DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+        OFFSET_BYTES_FIELD_NUMBER: _ClassVar[int]
+        FIRST_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+        SECOND_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+        COMPARED_BYTES_FIELD_NUMBER: _ClassVar[int]
+        identical: bool
+        difference: CompareNodesResponse.Result.Difference
+        offset_bytes: int
+        first_size_bytes: int
+        second_size_bytes: int
+        compared_bytes: int
+        def __init__(self, identical: _Optional[bool] = ..., difference: _Optional[_Union[CompareNodesResponse.Result.Difference, str]] = ..., offset_bytes: _Optional[int] = ..., first_size_bytes: _Optional[int] = ..., second_size_bytes: _Optional[int] = ..., compared_bytes: _Optional[int] = ...) -> None: ...
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    result: CompareNodesResponse.Result
+    progress: OperationProgress
+    def __init__(self, result: _Optional[_Union[CompareNodesResponse.Result, _Mapping]] = ..., progress: _Optional[_Union[OperationProgress, _Mapping]] = ...) -> None: ...
 
 class OpenNodeRequest(_message.Message):
     __slots__ = ("definition", "request_id", "validate_only")

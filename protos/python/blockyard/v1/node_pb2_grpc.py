@@ -64,15 +64,25 @@ class NodeServiceStub:
                 request_serializer=blockyard_dot_v1_dot_node__pb2.MeasureImageRequest.SerializeToString,
                 response_deserializer=blockyard_dot_v1_dot_node__pb2.MeasureImageResponse.FromString,
                 _registered_method=True)
-        self.AmendImage = channel.unary_unary(
+        self.AmendImage = channel.unary_stream(
                 '/blockyard.v1.NodeService/AmendImage',
                 request_serializer=blockyard_dot_v1_dot_node__pb2.AmendImageRequest.SerializeToString,
                 response_deserializer=blockyard_dot_v1_dot_node__pb2.AmendImageResponse.FromString,
                 _registered_method=True)
-        self.RebaseImage = channel.unary_unary(
+        self.RebaseImage = channel.unary_stream(
                 '/blockyard.v1.NodeService/RebaseImage',
                 request_serializer=blockyard_dot_v1_dot_node__pb2.RebaseImageRequest.SerializeToString,
                 response_deserializer=blockyard_dot_v1_dot_node__pb2.RebaseImageResponse.FromString,
+                _registered_method=True)
+        self.CheckNode = channel.unary_stream(
+                '/blockyard.v1.NodeService/CheckNode',
+                request_serializer=blockyard_dot_v1_dot_node__pb2.CheckNodeRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_node__pb2.CheckNodeResponse.FromString,
+                _registered_method=True)
+        self.CompareNodes = channel.unary_stream(
+                '/blockyard.v1.NodeService/CompareNodes',
+                request_serializer=blockyard_dot_v1_dot_node__pb2.CompareNodesRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_node__pb2.CompareNodesResponse.FromString,
                 _registered_method=True)
         self.OpenNode = channel.unary_unary(
                 '/blockyard.v1.NodeService/OpenNode',
@@ -274,14 +284,30 @@ class NodeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AmendImage(self, request, context):
-        """Change an image's options in place.
+        """Change options that are fixed in an image's file. Guests wait while it lasts; to drop the stream ends it, and the
+        image is as it was or has some of the options, each whole.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RebaseImage(self, request, context):
-        """Change the backing file and copy what differs, so that the guest sees no change.
+        """Change the backing file under running guests. What the new chain does not show is copied first, so that they see no
+        change; to drop the stream before its end leaves the old backing file, and copies that do no harm.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckNode(self, request, context):
+        """Compare the metadata of an open image with itself, and repair it if asked. Guests wait while it lasts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompareNodes(self, request, context):
+        """Whether two nodes show the same content, and where they begin to differ. Unallocated ranges cost nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -538,15 +564,25 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     request_deserializer=blockyard_dot_v1_dot_node__pb2.MeasureImageRequest.FromString,
                     response_serializer=blockyard_dot_v1_dot_node__pb2.MeasureImageResponse.SerializeToString,
             ),
-            'AmendImage': grpc.unary_unary_rpc_method_handler(
+            'AmendImage': grpc.unary_stream_rpc_method_handler(
                     servicer.AmendImage,
                     request_deserializer=blockyard_dot_v1_dot_node__pb2.AmendImageRequest.FromString,
                     response_serializer=blockyard_dot_v1_dot_node__pb2.AmendImageResponse.SerializeToString,
             ),
-            'RebaseImage': grpc.unary_unary_rpc_method_handler(
+            'RebaseImage': grpc.unary_stream_rpc_method_handler(
                     servicer.RebaseImage,
                     request_deserializer=blockyard_dot_v1_dot_node__pb2.RebaseImageRequest.FromString,
                     response_serializer=blockyard_dot_v1_dot_node__pb2.RebaseImageResponse.SerializeToString,
+            ),
+            'CheckNode': grpc.unary_stream_rpc_method_handler(
+                    servicer.CheckNode,
+                    request_deserializer=blockyard_dot_v1_dot_node__pb2.CheckNodeRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_node__pb2.CheckNodeResponse.SerializeToString,
+            ),
+            'CompareNodes': grpc.unary_stream_rpc_method_handler(
+                    servicer.CompareNodes,
+                    request_deserializer=blockyard_dot_v1_dot_node__pb2.CompareNodesRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_node__pb2.CompareNodesResponse.SerializeToString,
             ),
             'OpenNode': grpc.unary_unary_rpc_method_handler(
                     servicer.OpenNode,
@@ -864,7 +900,7 @@ class NodeService:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/blockyard.v1.NodeService/AmendImage',
@@ -891,12 +927,66 @@ class NodeService:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/blockyard.v1.NodeService/RebaseImage',
             blockyard_dot_v1_dot_node__pb2.RebaseImageRequest.SerializeToString,
             blockyard_dot_v1_dot_node__pb2.RebaseImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/blockyard.v1.NodeService/CheckNode',
+            blockyard_dot_v1_dot_node__pb2.CheckNodeRequest.SerializeToString,
+            blockyard_dot_v1_dot_node__pb2.CheckNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareNodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/blockyard.v1.NodeService/CompareNodes',
+            blockyard_dot_v1_dot_node__pb2.CompareNodesRequest.SerializeToString,
+            blockyard_dot_v1_dot_node__pb2.CompareNodesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -3,7 +3,6 @@
 Every preparation checks first and changes last; every change of the graph happens under a drain.
 """
 
-import posixpath
 from typing import TYPE_CHECKING, Final
 
 from blockyard.base.errors import (
@@ -11,7 +10,6 @@ from blockyard.base.errors import (
     InvalidArgument,
     NodeInUse,
     OperationUnsupported,
-    PathDenied,
     SizeTooLarge,
 )
 from blockyard.node.copying.session import Session
@@ -20,6 +18,7 @@ from blockyard.node.core.dirty import MAX_BYTES, MAX_GRANULARITY, DirtyBitmap
 from blockyard.node.graph import modes, moving, surgery
 from blockyard.node.graph.chain import below_filters
 from blockyard.node.graph.definition import NodeDefinition
+from blockyard.node.graph.referring import reference_between
 from blockyard.node.interface.driver import BackingReference, Resizable
 from blockyard.node.interface.flags import COMPRESSED, Preallocation, Role
 from blockyard.node.interface.interposer import Interposable, Interposer
@@ -207,24 +206,4 @@ class ChainedSession(CopyingSession):
         """How `node`'s header shall name its new backing file."""
         if base is None:
             return None
-        name = self.spec.backing_file or self._name_from(node, base)
-        if not name:
-            why = "is no file" if not base.path else "lies beneath another storage root"
-            raise InvalidArgument("backing_file", f"a name, because {base.name} {why}", "none")
-        return BackingReference(name, base.driver.name)
-
-    def _name_from(self, node: "Node", base: "Node") -> str:
-        """The base as seen from the node, if that leads there, or else by its whole path; empty if unknown.
-
-        What clients see of two paths may be alike although they lie beneath different roots.
-        """
-        if not base.path or not node.path:
-            return ""
-        storage = self.graph.environment.storage
-        name = posixpath.relpath(base.filename, posixpath.dirname(node.filename) or ".")
-        try:
-            if storage.is_same(storage.relative_to_image(node.path, name), base.path):
-                return name
-        except PathDenied:
-            pass  # it leads out of the node's root
-        return base.path if base.path.startswith("/") else ""
+        return reference_between(self.graph.environment.storage, node, base, self.spec.backing_file)

@@ -14,7 +14,7 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from enum import Enum
 from typing import Any, Final, Union, cast, get_args, get_origin, get_type_hints
 
-from blockyard.node.interface import abilities
+from blockyard.node.interface import abilities, operations
 from blockyard.node.interface import driver as interface
 from blockyard.node.interface.debugging import Debuggable
 from blockyard.node.interface.driver import Driver, FilterDriver, ProtocolDriver
@@ -24,6 +24,7 @@ from blockyard.node.interface.snapshots import OffersSnapshot
 ABILITIES: Final[dict[str, type[Any]]] = {
     "creatable": interface.Creatable,
     "resizable": interface.Resizable,
+    "amendable": operations.Amendable,
     "backing-changeable": interface.BackingChangeable,
     "checkable": interface.Checkable,
     "emptyable": interface.Emptyable,

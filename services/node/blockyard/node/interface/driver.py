@@ -21,6 +21,7 @@ from blockyard.node.interface.child import Buffer, Child
 from blockyard.node.interface.flags import DiscardMode, Preallocation, Role
 from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.mapping import Allocation, MapKind, Mapping
+from blockyard.node.interface.operations import Progress, untold
 from blockyard.node.interface.permissions import NOTHING, Permissions, by_role
 from blockyard.node.interface.secrets import NoSecrets, Secrets
 from blockyard.node.interface.storage import Storage
@@ -429,7 +430,9 @@ class CheckReport:
 class Checkable(Protocol):
     """Can compare its metadata with itself."""
 
-    async def check(self, fix_leaks: bool, fix_errors: bool) -> CheckReport: ...
+    async def check(self, fix_leaks: bool, fix_errors: bool, progress: Progress = untold) -> CheckReport:
+        """No request is in flight. To break it off leaves the image as it was, or repaired in part."""
+        ...
 
 
 @runtime_checkable

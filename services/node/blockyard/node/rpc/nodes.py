@@ -3,6 +3,7 @@
 from blockyard.node.rpc.catalogue_calls import CatalogueCalls
 from blockyard.node.rpc.graph_calls import GraphCalls
 from blockyard.node.rpc.image_calls import ImageCalls
+from blockyard.node.rpc.operation_calls import OperationCalls
 from blockyard.node.rpc.service_calls import ServiceCalls
 from blockyard.node.rpc.surgery_calls import SurgeryCalls
 from blockyard.node.rpc.transactions import TransactionCalls
@@ -10,6 +11,13 @@ from blockyard.v1.node_pb2_grpc import NodeServiceServicer
 
 
 class NodeServicer(
-    GraphCalls, SurgeryCalls, TransactionCalls, ImageCalls, ServiceCalls, CatalogueCalls, NodeServiceServicer
+    GraphCalls,
+    SurgeryCalls,
+    TransactionCalls,
+    ImageCalls,
+    OperationCalls,
+    ServiceCalls,
+    CatalogueCalls,
+    NodeServiceServicer,
 ):
     """Every method is in one of the parts; a test finds one that is missing."""

@@ -14,7 +14,7 @@ from blockyard.node.graph.threshold import set_write_threshold
 from blockyard.node.graph.transaction import run
 from blockyard.node.interface.driver import BackingReference, Resizable
 from blockyard.node.interface.flags import Preallocation
-from blockyard.node.rpc.calls import Calls, later
+from blockyard.node.rpc.calls import Calls
 from blockyard.node.rpc.convert import full_state
 from blockyard.node.rpc.definitions import definition_of, reference_of
 from blockyard.node.rpc.words import word_of
@@ -138,6 +138,3 @@ class SurgeryCalls(Calls):
         node = self._graph.get(request.node_name)
         result, argument = await send_ioctl(self._graph, node, request.request, request.argument)
         return node_pb2.SendIoctlResponse(result=result, argument=argument)
-
-    AmendImage = later("AmendImage", "options of an image are fixed when it is created")
-    RebaseImage = later("RebaseImage", "a stream job, or ChangeBackingFile, covers the common cases")

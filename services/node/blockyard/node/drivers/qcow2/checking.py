@@ -6,7 +6,8 @@ whole refcount structure anew behind the end of the file and switching the heade
 crash inside a repair leaves the image as it was, or repaired.
 """
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 import numpy as np
@@ -17,26 +18,36 @@ from blockyard.node.drivers.qcow2.counting import Counts, References, note
 from blockyard.node.drivers.qcow2.image import Image
 from blockyard.node.drivers.qcow2.ordering import Kind
 from blockyard.node.drivers.qcow2.rebuilding import rebuild
+from blockyard.node.drivers.qcow2.unbroken import unbroken
 from blockyard.node.formats.qcow2 import header as hdr
 from blockyard.node.formats.qcow2 import refcounts as codec
 from blockyard.node.formats.qcow2 import tables
 from blockyard.node.interface.driver import CheckReport
+from blockyard.node.interface.operations import Progress, untold
 
 _MAX_NAMED: Final = 20
 """Mismatches of one refcount block told in words."""
 
 
-async def check(image: Image, fix_leaks: bool, fix_errors: bool) -> CheckReport:
-    """Compare, and repair as asked. The caller keeps guest requests away. See `reassemble` in `opening` after a
-    repair of errors: everything in memory about refcounts and L2 is stale then.
+async def check(
+    image: Image,
+    fix_leaks: bool,
+    fix_errors: bool,
+    reload: Callable[[], Awaitable[None]],
+    progress: Progress = untold,
+) -> CheckReport:
+    """Compare, and repair as asked. The caller keeps guest requests away.
+
+    `reload` takes up the image's parts after a repair of errors: what memory has of refcounts and L2 is stale then.
+    Looking can be broken off at any time, repairing of errors cannot.
     """
     if (fix_leaks or fix_errors) and image.context.read_only:
         raise NodeReadOnly(image.context.node_name)
     if image.unlocked:
         await image.writeback.settle()
-    report = await compare(image)
+    report = await compare(image, progress)
     if fix_errors and (report.corruptions or image.header.incompatible & hdr.DIRTY):
-        await _repair(image, report)
+        await unbroken(_repair(image, report, reload))
     elif fix_leaks and report.leaks:
         await image.unlock()
         await _fix_leaks(image, report)
@@ -47,13 +58,13 @@ async def check(image: Image, fix_leaks: bool, fix_errors: bool) -> CheckReport:
     return report
 
 
-async def compare(image: Image) -> CheckReport:
+async def compare(image: Image, progress: Progress = untold) -> CheckReport:
     """Look, change nothing."""
     report = CheckReport(total_clusters=image.geometry.clusters(image.header.size))
-    async for first, counts in References(image).windows(report):
+    async for first, counts in References(image, progress=progress).windows(report):
         async for start, stored in _stored(image, first, len(counts), report):
             _compare_block(start, stored, counts[start - first : start - first + len(stored)], report, image)
-    await _check_copied(image, report)
+    await _check_copied(image, report, progress)
     return report
 
 
@@ -126,14 +137,16 @@ async def _wrong_copied(image: Image, entries: tables.Table) -> NDArray[np.int64
     return wrong
 
 
-async def _check_copied(image: Image, report: CheckReport) -> None:
+async def _check_copied(image: Image, report: CheckReport, progress: Progress) -> None:
     wrong = await _wrong_copied(image, image.l1.entries)
     report.corruptions += len(wrong)
     for key in wrong[:_MAX_NAMED].tolist():
         note(report, f"L1 entry {key}: COPIED flag disagrees with the refcount of its L2 table")
-    async for offset, _, entries in _active_tables(image):
+    async for offset, key, entries in _active_tables(image):
+        progress("flags", key, len(image.l1))
         wrong = await _wrong_copied(image, entries)
         report.corruptions += len(wrong)
+        await asyncio.sleep(0)
         if len(wrong):
             note(report, f"L2 table at {offset:#x}: {len(wrong)} COPIED flags disagree with refcounts")
 
@@ -176,7 +189,7 @@ async def _fix_leaks(image: Image, report: CheckReport) -> None:
     await image.writeback.flush()
 
 
-async def _repair(image: Image, report: CheckReport) -> None:
+async def _repair(image: Image, report: CheckReport, reload: Callable[[], Awaitable[None]]) -> None:
     """New refcounts, then flags that agree with them."""
     image.broken = False
     await image.unlock()
@@ -188,6 +201,7 @@ async def _repair(image: Image, report: CheckReport) -> None:
     report.corruptions_fixed = max(0, before[0] - after.corruptions)
     report.leaks_fixed = max(0, before[1] - after.leaks)
     report.image_end_offset = after.image_end_offset
+    await reload()
 
 
 async def _fix_copied(image: Image) -> None:

@@ -25,6 +25,7 @@ from blockyard.node.formats.qcow2 import extensions as ext
 from blockyard.node.formats.qcow2 import header as hdr
 from blockyard.node.formats.qcow2.limits import MAX_BITMAP_DIRECTORY_BYTES, MAX_BITMAPS
 from blockyard.node.interface.driver import CheckReport
+from blockyard.node.interface.operations import Progress, untold
 
 WINDOW: Final = 1 << 24
 """Clusters counted at a time: 64 MiB of counters, 1 TiB of file at 64 KiB clusters."""
@@ -51,8 +52,9 @@ def note(report: CheckReport, text: str) -> None:
 class References:
     """The references of one image. Its metadata must be on disk (settled)."""
 
-    def __init__(self, image: Image, with_refcounts: bool = True) -> None:
+    def __init__(self, image: Image, with_refcounts: bool = True, progress: Progress = untold) -> None:
         self._image = image
+        self._progress = progress
         self._with_refcounts = with_refcounts
         self._bits = image.geometry.cluster_bits
         self.total = image.geometry.clusters(image.file.size)
@@ -133,6 +135,7 @@ class References:
 
     async def _tables(self, roots: list[Root], report: CheckReport) -> AsyncIterator[tuple[Clusters, int]]:
         """L2 tables, and what each refers to, with how often it counts."""
+        done, total = 0, sum(int(np.count_nonzero(root.entries)) for root in roots)
         for root in roots:
             offsets = root.entries & np.uint64(tables.OFFSET)
             offsets = offsets[offsets != 0]
@@ -148,6 +151,8 @@ class References:
             order = offsets[good] if len(distinct) == good.sum() else distinct
             weights = dict(zip(distinct.tolist(), times.tolist(), strict=True))
             for offset in order.tolist():
+                self._progress("references", done, total)
+                done += weights[offset]
                 entries = tables.decode(await self._image.read(offset, self._image.geometry.cluster_size))
                 if root.is_active:
                     _measure(entries, self._bits, report)

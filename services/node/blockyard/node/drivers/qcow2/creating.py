@@ -12,7 +12,7 @@ from blockyard.base.errors import InvalidArgument, SizeTooLarge
 from blockyard.base.ranges import is_power_of_two
 from blockyard.base.units import MAX_SIZE, MIB
 from blockyard.node.drivers.qcow2 import opening
-from blockyard.node.drivers.qcow2.options import Qcow2CreateOptions, Qcow2Options
+from blockyard.node.drivers.qcow2.options import VERSIONS, Qcow2CreateOptions, Qcow2Options
 from blockyard.node.drivers.qcow2.preallocating import preallocate
 from blockyard.node.formats.qcow2 import extensions as ext
 from blockyard.node.formats.qcow2 import header as hdr
@@ -29,7 +29,6 @@ from blockyard.node.interface.child import Child
 from blockyard.node.interface.driver import DriverContext
 from blockyard.node.interface.flags import Preallocation
 
-_VERSIONS = {"v2": 2, "v3": 3, "0.10": 2, "1.1": 3}
 _COMPRESSIONS = {name: number for number, name in hdr.COMPRESSION_NAMES.items()}
 
 
@@ -79,7 +78,7 @@ async def create(options: Qcow2CreateOptions, context: DriverContext) -> None:
 def _header(options: Qcow2CreateOptions) -> hdr.Header:
     """The header without places."""
     check(options)
-    version = _VERSIONS[options.version]
+    version = VERSIONS[options.version]
     kind = _COMPRESSIONS[options.compression_type]
     bits = options.cluster_size.bit_length() - 1
     order = options.refcount_bits.bit_length() - 1
@@ -107,9 +106,9 @@ def _header(options: Qcow2CreateOptions) -> hdr.Header:
 def check(options: Qcow2CreateOptions) -> None:
     """Raise InvalidArgument for a value that cannot be."""
     sizes = (1 << MIN_CLUSTER_BITS, 1 << MAX_CLUSTER_BITS)
-    is_v3 = _VERSIONS.get(options.version) == 3
+    is_v3 = VERSIONS.get(options.version) == 3
     rules = (
-        ("version", options.version in _VERSIONS, "v2 or v3", options.version),
+        ("version", options.version in VERSIONS, "v2 or v3", options.version),
         ("size", 0 <= options.size <= MAX_SIZE and options.size % SECTOR == 0,
          f"a multiple of {SECTOR} up to {MAX_SIZE}", options.size),
         ("cluster_size", is_power_of_two(options.cluster_size) and sizes[0] <= options.cluster_size <= sizes[1],

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import ClassVar, Final, Self
 
 from blockyard.base.errors import OperationUnsupported, ResourceBusy, ResourceNotFound
-from blockyard.node.drivers.qcow2 import checking, creating, opening, rebasing, snapshots, vmstate
+from blockyard.node.drivers.qcow2 import amending, checking, creating, opening, rebasing, snapshots, vmstate
 from blockyard.node.drivers.qcow2.allocation import Reservation
 from blockyard.node.drivers.qcow2.dropping import Dropper
 from blockyard.node.drivers.qcow2.image import Image
@@ -33,6 +33,7 @@ from blockyard.node.interface.flags import Preallocation, Role
 from blockyard.node.interface.internal_snapshots import SnapshotFacts, SnapshotView, SnapshotWish
 from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.mapping import Allocation, MapKind, Mapping
+from blockyard.node.interface.operations import AmendStep, Progress, untold
 from blockyard.node.interface.permissions import ALL, CONSISTENT_READ, Permissions
 
 _DATA = MapKind.DATA
@@ -47,6 +48,7 @@ class Qcow2(FormatDriver):
     name: ClassVar[str] = "qcow2"
     Options: ClassVar[type[Qcow2Options]] = Qcow2Options
     CreateOptions: ClassVar[type[Qcow2CreateOptions]] = Qcow2CreateOptions
+    AmendOptions: ClassVar[type[amending.Qcow2AmendOptions]] = amending.Qcow2AmendOptions
     compresses: ClassVar[bool] = True
     children: ClassVar[tuple[ChildSlot, ...]] = (
         ChildSlot("file", Role.FILE),
@@ -155,24 +157,38 @@ class Qcow2(FormatDriver):
         finally:
             self.size = self.image.header.size
 
+    def await_backing(self, awaited: bool) -> None:
+        self.image.awaits_backing = awaited
+
     async def change_backing(self, reference: BackingReference | None) -> None:
         await rebasing.change_backing(self.image, reference)
 
-    async def make_empty(self) -> None:
-        await self.image.event("empty_image_prepare")
-        await self._dropper.forget_tables(0)
-        await self.image.writeback.settle()
-        await self._resizer.trim_file()
+    def amendment(self, options: amending.Qcow2AmendOptions, force: bool) -> list[AmendStep]:
+        self._refuse_while_saving()
+        return amending.plan(self.image, options, self._reload)
 
-    async def check(self, fix_leaks: bool, fix_errors: bool) -> CheckReport:
+    async def _reload(self) -> None:
+        """Take up what is in the file now: its geometry or version is another one."""
+        try:
+            await opening.assemble(self.image)
+        except BaseException:
+            self.image.broken, self.image.unlocked = True, False
+            raise
+        self._adopt()
+
+    async def make_empty(self) -> None:
+        async with self.image.changing:
+            await self.image.event("empty_image_prepare")
+            await self._dropper.forget_tables(0)
+            await self.image.writeback.settle()
+            await self._resizer.trim_file()
+
+    async def check(self, fix_leaks: bool, fix_errors: bool, progress: Progress = untold) -> CheckReport:
         if self.image.shown is not None:
             node_name = self.image.context.node_name
             raise OperationUnsupported(node_name, "qcow2", "check an image through one of its snapshots")
-        report = await checking.check(self.image, fix_leaks, fix_errors)
-        if fix_errors:
-            await opening.assemble(self.image)
-            self._adopt()
-        return report
+        async with self.image.changing:
+            return await checking.check(self.image, fix_leaks, fix_errors, self._reload, progress)
 
     # --- snapshots and the VM state ----------------------------------------------------------------------
 

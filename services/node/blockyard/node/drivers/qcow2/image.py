@@ -60,6 +60,8 @@ class Image:
         """A VM state is being saved: snapshots do not change until that is over."""
         self.reading: dict[str, int] = {}
         """Snapshots that are being read beside the disk, by identifier, and by how many."""
+        self.awaits_backing = False
+        """A backing file is about to come."""
         self.ledger = Ledger()
         self.broken = False
         """Set on corruption: from then on nothing is written."""
@@ -75,7 +77,8 @@ class Image:
     @property
     def has_backing(self) -> bool:
         """Whether an unallocated cluster may read as something else than zeroes, now or once it is attached."""
-        return bool(self.cluster.backing_name) or self.context.children.get("backing") is not None
+        attached = self.context.children.get("backing") is not None
+        return attached or self.awaits_backing or bool(self.cluster.backing_name)
 
     @property
     def has_zero_flag(self) -> bool:

@@ -156,10 +156,9 @@ def _inside(image: Image, groups: list[Clusters]) -> list[Clusters]:
 
 async def _recover(image: Image) -> None:
     """Refcounts of an image with lazy refcounts that was not closed: count them anew."""
-    report = await checking.check(image, fix_leaks=True, fix_errors=True)
+    report = await checking.check(image, True, True, lambda: assemble(image))
     if report.corruptions or report.check_errors:
         raise ImageCorrupt(image.name, "metadata", "what recovery can repair", "; ".join(report.findings[:3]))
-    await assemble(image)
     image.context.report("dirty-repaired", {"leaks_fixed": str(report.leaks_fixed)})
 
 

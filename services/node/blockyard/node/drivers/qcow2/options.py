@@ -8,6 +8,9 @@ from blockyard.base.ranges import is_power_of_two
 from blockyard.base.units import KIB, MIB
 from blockyard.node.interface.flags import Preallocation
 
+VERSIONS: Final = {"v2": 2, "v3": 3, "0.10": 2, "1.1": 3}
+"""Names of the format's versions: as QEMU's `compat`, and plain."""
+
 OVERLAP_CHECKS: Final = ("none", "constant", "cached", "all")
 
 DEFAULT_L2_CACHE: Final = 32 * MIB

@@ -27,12 +27,17 @@ async def change_backing(image: Image, reference: BackingReference | None) -> No
 
 async def _change(image: Image, changed: hdr.HeaderCluster) -> None:
     await image.writeback.settle()
+    # Health bits may have changed since `changed` was made.
+    now = image.header
+    await replace_header(
+        image,
+        changed.with_header(incompatible=now.incompatible, compatible=now.compatible, autoclear=now.autoclear),
+    )
+
+
+async def replace_header(image: Image, changed: hdr.HeaderCluster) -> None:
+    """Write another header cluster; not to be broken off. What it stands for is durable already."""
     async with image.writeback.lock:
-        # Health bits may have changed since `changed` was made.
-        now = image.header
-        changed = changed.with_header(
-            incompatible=now.incompatible, compatible=now.compatible, autoclear=now.autoclear
-        )
         for offset, data in steps(image.cluster, changed):
             await image.switch(offset, data)
         image.cluster = changed
@@ -44,9 +49,15 @@ def rewritten(old: hdr.HeaderCluster, reference: BackingReference | None) -> hdr
     form = reference.format.encode() if reference else b""
     if len(name) > MAX_BACKING_NAME:
         raise InvalidArgument("backing_file", f"at most {MAX_BACKING_NAME} bytes", str(len(name)))
-    records = ext.replaced(old.extensions, ext.BACKING_FORMAT, form or None)
+    return laid_out(old, old.header, ext.replaced(old.extensions, ext.BACKING_FORMAT, form or None), name)
+
+
+def laid_out(
+    old: hdr.HeaderCluster, header: hdr.Header, records: tuple[ext.Extension, ...], name: bytes
+) -> hdr.HeaderCluster:
+    """A header cluster of these parts, its name where `old` has nothing. Raises InvalidArgument."""
     size = old.header.cluster_size
-    bare = hdr.HeaderCluster(replace(old.header, backing_file_offset=0, backing_file_size=0), records)
+    bare = hdr.HeaderCluster(replace(header, backing_file_offset=0, backing_file_size=0), records)
     if bare.extensions_end + len(name) > size:
         records = ext.replaced(records, ext.FEATURE_NAMES, None)
         bare = hdr.HeaderCluster(bare.header, records)

@@ -63,9 +63,9 @@ async def create(image: Image, wish: SnapshotWish) -> Snapshot:
         if len(kept):
             offset, count = await shadow.write_table(kept), len(kept)
         made.append(_record(image, wish, offset, count))
-        return await _roots(image, shadow, image.header.size, active, [*image.snapshots, made[0]])
+        return await roots_of(image, shadow, image.header.size, active, [*image.snapshots, made[0]])
 
-    await _change(image, plan, Reason.OTHER)
+    await change(image, plan, Reason.OTHER)
     return made[0]
 
 
@@ -74,16 +74,16 @@ async def delete(image: Image, snapshot: Snapshot) -> None:
 
     async def plan(shadow: Shadow) -> Roots:
         l1 = await l1_of(image, snapshot)
-        async for _, offset, times, entries in _l2_tables(image, l1):
-            shadow.change(_repeated(offset >> image.geometry.cluster_bits, times), -1)
+        async for _, offset, times, entries in l2_tables(image, l1):
+            shadow.change(repeated(offset >> image.geometry.cluster_bits, times), -1)
             shadow.change(referenced(entries, image.geometry.cluster_bits), -times)
         if snapshot.l1_size:
             shadow.change_run(snapshot.l1_offset, snapshot.l1_size * 8, -1)
         active = await _with_right_flags(image, shadow)
         left = [item for item in image.snapshots if item is not snapshot]
-        return await _roots(image, shadow, image.header.size, active, left)
+        return await roots_of(image, shadow, image.header.size, active, left)
 
-    await _change(image, plan, Reason.SNAPSHOT)
+    await change(image, plan, Reason.SNAPSHOT)
 
 
 async def revert(image: Image, snapshot: Snapshot) -> None:
@@ -96,19 +96,19 @@ async def revert(image: Image, snapshot: Snapshot) -> None:
         active = np.zeros(max(len(l1), image.geometry.l1_entries(size)), np.uint64)
         active[: len(l1)] = l1 & _OFFSET
         writer = _Rewriter(image, shadow, active)
-        async for key, offset, times, entries in _l2_tables(image, l1):
+        async for key, offset, times, entries in l2_tables(image, l1):
             shadow.change(referenced(entries, bits), times)
             if bool((entries & _COPIED).any()):
                 await writer.rewrite(key, offset, times, times, entries & ~_COPIED, is_copied=times == 1)
             else:
-                shadow.change(_repeated(offset >> bits, times), 1)
+                shadow.change(repeated(offset >> bits, times), 1)
         await writer.end()
-        async for _, offset, times, entries in _l2_tables(image, image.l1.entries):
-            shadow.change(_repeated(offset >> bits, times), -1)
+        async for _, offset, times, entries in l2_tables(image, image.l1.entries):
+            shadow.change(repeated(offset >> bits, times), -1)
             shadow.change(referenced(entries, bits), -times)
-        return await _roots(image, shadow, size, active, image.snapshots)
+        return await roots_of(image, shadow, size, active, image.snapshots)
 
-    await _change(image, plan, Reason.SNAPSHOT)
+    await change(image, plan, Reason.SNAPSHOT)
 
 
 def disk_size_of(image: Image, snapshot: Snapshot) -> int:
@@ -165,7 +165,7 @@ def _record(image: Image, wish: SnapshotWish, l1_offset: int, l1_size: int) -> S
     )
 
 
-async def _change(image: Image, plan: Plan, reason: Reason) -> None:
+async def change(image: Image, plan: Plan, reason: Reason) -> None:
     """Do it, or leave the image as it was."""
     await image.before_write()
     await image.writeback.settle()
@@ -185,7 +185,9 @@ async def _change(image: Image, plan: Plan, reason: Reason) -> None:
     shadow.reuse(freed)
 
 
-async def _roots(image: Image, shadow: Shadow, size: int, active: tables.Table, snapshots: list[Snapshot]) -> Roots:
+async def roots_of(
+    image: Image, shadow: Shadow, size: int, active: tables.Table, snapshots: list[Snapshot]
+) -> Roots:
     """Write the active L1 table and the snapshot table where they differ, and let the old ones go."""
     header = image.header
     l1_offset = header.l1_table_offset
@@ -211,13 +213,13 @@ async def _divided(image: Image, shadow: Shadow, *, with_state: bool) -> tuple[t
     active = image.l1.entries.copy()
     active[:disk] &= ~_COPIED
     writer = _Rewriter(image, shadow, active)
-    async for key, offset, times, entries in _l2_tables(image, image.l1.entries[:disk]):
+    async for key, offset, times, entries in l2_tables(image, image.l1.entries[:disk]):
         shadow.change(referenced(entries, bits), times)
         if bool((entries & _COPIED).any()):
-            shadow.change(_repeated(offset >> bits, times), -1)
+            shadow.change(repeated(offset >> bits, times), -1)
             await writer.rewrite(key, offset, times, 2 * times, entries & ~_COPIED, is_copied=False)
         else:
-            shadow.change(_repeated(offset >> bits, times), 1)
+            shadow.change(repeated(offset >> bits, times), 1)
     await writer.end()
     kept = active & ~_COPIED
     (active if with_state else kept)[disk:] = 0
@@ -229,7 +231,7 @@ async def _with_right_flags(image: Image, shadow: Shadow) -> tables.Table:
     bits = image.geometry.cluster_bits
     active = image.l1.entries & _OFFSET
     writer = _Rewriter(image, shadow, active)
-    async for key, offset, times, entries in _l2_tables(image, image.l1.entries):
+    async for key, offset, times, entries in l2_tables(image, image.l1.entries):
         is_own = int((await shadow.counts(np.array([offset >> bits], np.int64)))[0]) == 1
         plain = ((entries & np.uint64(tables.COMPRESSED)) == 0) & ((entries & _OFFSET) != 0)
         right = entries & np.where(plain, ~_COPIED, ~np.uint64(0))
@@ -239,7 +241,7 @@ async def _with_right_flags(image: Image, shadow: Shadow) -> tables.Table:
             right[places[counts == 1]] |= _COPIED
             active[key] |= _COPIED
         if is_own and bool((right != entries).any()):
-            shadow.change(_repeated(offset >> bits, times), -1)
+            shadow.change(repeated(offset >> bits, times), -1)
             await writer.rewrite(key, offset, times, times, right, is_copied=True)
     await writer.end()
     return active
@@ -271,10 +273,10 @@ class _Rewriter:
         places = await self._shadow.write_l2([entries for _, _, entries, _ in waiting])
         for (keys, references, _, is_copied), place in zip(waiting, places, strict=True):
             self._l1[keys] = place | (tables.COPIED if is_copied else 0)
-            self._shadow.change(_repeated(place >> self._image.geometry.cluster_bits, 1), references - 1)
+            self._shadow.change(repeated(place >> self._image.geometry.cluster_bits, 1), references - 1)
 
 
-async def _l2_tables(image: Image, l1: tables.Table) -> AsyncIterator[tuple[int, int, int, tables.Table]]:
+async def l2_tables(image: Image, l1: tables.Table) -> AsyncIterator[tuple[int, int, int, tables.Table]]:
     """(L1 index, offset, how often L1 has it, entries) of each distinct L2 table, in guest order."""
     size, end = image.geometry.cluster_size, image.file.size
     offsets = l1 & _OFFSET
@@ -290,5 +292,5 @@ async def _l2_tables(image: Image, l1: tables.Table) -> AsyncIterator[tuple[int,
         await asyncio.sleep(0)  # a large image must not hold up the loop
 
 
-def _repeated(cluster: int, times: int) -> Clusters:
+def repeated(cluster: int, times: int) -> Clusters:
     return np.full(times, cluster, np.int64)

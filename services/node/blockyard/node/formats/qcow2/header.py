@@ -218,6 +218,12 @@ def encode_refcount_table(header: Header) -> bytes:
     return struct.pack(">QI", header.refcount_table_offset, header.refcount_table_clusters)
 
 
+def encode_refcounts(header: Header) -> bytes:
+    """What stands at REFCOUNT_TABLE_AT up to the width of refcounts, in one piece of one sector; version 3."""
+    assert header.version >= 3
+    return encode_fixed(header)[REFCOUNT_TABLE_AT : V3_LENGTH - 4]
+
+
 def encode_roots(header: Header) -> bytes:
     """What stands at SIZE_AT up to the features: size and the places of all tables, in one piece of one sector."""
     return encode_fixed(header)[SIZE_AT:V2_LENGTH]

@@ -20,6 +20,8 @@ from blockyard.node.formats.qcow2.limits import (
 _RECORD: Final = struct.Struct(">QIHHIIQII")
 _EXTRA: Final = struct.Struct(">QQq")
 """Size of the VM state, size of the disk, instruction count (QCowSnapshotExtraData)."""
+V3_EXTRA: Final = 16
+"""Bytes of extra data that version 3 requires (spec, Snapshots)."""
 _NUMBER: Final = re.compile(r"\s*\+?(\d{1,20})")
 
 
