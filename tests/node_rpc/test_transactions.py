@@ -1,19 +1,22 @@
 """Several changes as one over the API: snapshots, bitmaps, exports and backups of several disks at one instant."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from blockyard.base.errors import (
     InvalidArgument,
+    MediumActionNotAllowed,
     MissingOption,
     NodeNotFound,
     ResourceExists,
     TransactionFailed,
 )
 from blockyard.client.definitions import NO_NODE, file, memory, qcow2, raw
-from blockyard.v1 import bitmap_pb2, copy_pb2, export_pb2, node_pb2
+from blockyard.v1 import bitmap_pb2, control_pb2, copy_pb2, export_pb2, node_pb2
 from blockyard.v1.node_pb2 import TransactionAction
+from tests.support.eventually import eventually
 from tests.support.node_calls import NodeHouse
 
 MIB = 1 << 20
@@ -151,6 +154,67 @@ async def test_a_filter_is_inserted_and_removed(house: NodeHouse):
     with pytest.raises(InvalidArgument):
         await house.client.nodes.transaction([TransactionAction(insert_filter=wish)])
     assert [node.node_name for node in await house.client.nodes.list()] == ["disk"]
+
+
+# --- media -----------------------------------------------------------------------------------------------
+
+
+def medium(action: str, node: str = "", *, force: bool = False) -> TransactionAction:
+    move = control_pb2.ChangeMediumRequest.Action.Value(f"ACTION_{action}")
+    wish = control_pb2.ChangeMediumRequest(name="cd", action=move, node_name=node, force=force)
+    return TransactionAction(change_medium=wish)
+
+
+async def test_a_medium_changes_with_the_graph_and_its_guest_sees_the_old_or_the_new(house: NodeHouse):
+    client = house.client
+    await client.nodes.open(memory(MIB, node_name="old"))
+    await client.data.write("old", 0, b"o" * 512)
+    await client.attachments.create("cd", "old", removable=True, writable=True)
+    seen: set[bytes] = set()
+
+    async def guest() -> None:
+        while b"n" not in seen:
+            seen.add((await client.data.read("", 0, 512, attachment="cd"))[:1])
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(guest())
+        await eventually(lambda: bool(seen))
+        await client.nodes.open(memory(MIB, node_name="new"))
+        await client.data.write("new", 0, b"n" * 512)
+        told = await client.nodes.transaction([bitmap("new", "since"), medium("CHANGE", "new"), closed("old")])
+    assert seen == {b"o", b"n"} and told.closed == ["old"]
+    assert (await client.attachments.get("cd")).node_name == "new"
+    await client.data.write("", 0, b"x" * 512, attachment="cd")
+    assert [item.dirty_bytes for item in await client.bitmaps.list("new")] == [4096]
+
+
+async def test_a_medium_stays_with_its_tray_if_another_action_fails_or_in_a_dry_run(house: NodeHouse):
+    client = house.client
+    for name in ("old", "new"):
+        await client.nodes.open(memory(MIB, node_name=name))
+    await client.attachments.create("cd", "old", removable=True)
+    before = await client.attachments.get("cd")
+    dry = await client.nodes.transaction([medium("CHANGE", "new")], validate_only=True)
+    assert [edge.child.node_name for edge in dry.difference.added_edges] == ["new"] and not dry.failures
+    with pytest.raises(TransactionFailed):
+        await client.nodes.transaction([medium("CHANGE", "new"), exported("nobody", "e", house)])
+    assert await client.attachments.get("cd") == before
+    await client.data.read("", 0, 512, attachment="cd")
+    assert (await client.attachments.change("cd", "new")).node_name == "new"
+
+
+async def test_a_locked_tray_fails_the_transaction_unless_it_is_forced(house: NodeHouse):
+    client = house.client
+    await client.nodes.open(memory(MIB, node_name="old"))
+    await client.attachments.create("cd", "old", removable=True, locked=True)
+    with pytest.raises(MediumActionNotAllowed, match="locked"):
+        await client.nodes.transaction([medium("OPEN_TRAY")])
+    assert not (await client.attachments.get("cd")).eject_requested
+    with pytest.raises(TransactionFailed, match="no action before"):
+        await client.nodes.transaction([medium("OPEN_TRAY", force=True), medium("REMOVE")])
+    await client.nodes.transaction([medium("OPEN_TRAY", force=True)])
+    await client.nodes.transaction([medium("REMOVE"), closed("old")])
+    assert (await client.attachments.get("cd")).node_name == ""
 
 
 async def test_an_empty_action_is_refused_by_its_place(house: NodeHouse):

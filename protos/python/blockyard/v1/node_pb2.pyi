@@ -682,7 +682,7 @@ class ListInFlightResponse(_message.Message):
     def __init__(self, requests: _Optional[_Iterable[_Union[_types_pb2.TrackedRequest, _Mapping]]] = ...) -> None: ...
 
 class TransactionAction(_message.Message):
-    __slots__ = ("open", "close", "insert_overlay", "insert_filter", "replace", "remove_filter", "reopen", "add_child", "remove_child", "create_bitmap", "delete_bitmap", "clear_bitmap", "set_bitmap_recording", "merge_bitmaps", "create_export", "delete_export", "create_copy_session", "create_snapshot")
+    __slots__ = ("open", "close", "insert_overlay", "insert_filter", "replace", "remove_filter", "reopen", "add_child", "remove_child", "create_bitmap", "delete_bitmap", "clear_bitmap", "set_bitmap_recording", "merge_bitmaps", "create_export", "delete_export", "create_copy_session", "create_snapshot", "change_medium")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     CLOSE_FIELD_NUMBER: _ClassVar[int]
     INSERT_OVERLAY_FIELD_NUMBER: _ClassVar[int]
@@ -701,6 +701,7 @@ class TransactionAction(_message.Message):
     DELETE_EXPORT_FIELD_NUMBER: _ClassVar[int]
     CREATE_COPY_SESSION_FIELD_NUMBER: _ClassVar[int]
     CREATE_SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_MEDIUM_FIELD_NUMBER: _ClassVar[int]
     open: OpenNodeRequest
     close: CloseNodeRequest
     insert_overlay: InsertOverlayRequest
@@ -719,7 +720,8 @@ class TransactionAction(_message.Message):
     delete_export: _export_pb2.DeleteExportRequest
     create_copy_session: _copy_pb2.CreateCopySessionRequest
     create_snapshot: _control_pb2.CreateSnapshotRequest
-    def __init__(self, open: _Optional[_Union[OpenNodeRequest, _Mapping]] = ..., close: _Optional[_Union[CloseNodeRequest, _Mapping]] = ..., insert_overlay: _Optional[_Union[InsertOverlayRequest, _Mapping]] = ..., insert_filter: _Optional[_Union[InsertFilterRequest, _Mapping]] = ..., replace: _Optional[_Union[ReplaceNodeRequest, _Mapping]] = ..., remove_filter: _Optional[_Union[RemoveFilterRequest, _Mapping]] = ..., reopen: _Optional[_Union[ReopenNodesRequest, _Mapping]] = ..., add_child: _Optional[_Union[AddChildRequest, _Mapping]] = ..., remove_child: _Optional[_Union[RemoveChildRequest, _Mapping]] = ..., create_bitmap: _Optional[_Union[_bitmap_pb2.CreateBitmapRequest, _Mapping]] = ..., delete_bitmap: _Optional[_Union[_bitmap_pb2.DeleteBitmapRequest, _Mapping]] = ..., clear_bitmap: _Optional[_Union[_bitmap_pb2.ClearBitmapRequest, _Mapping]] = ..., set_bitmap_recording: _Optional[_Union[_bitmap_pb2.SetBitmapRecordingRequest, _Mapping]] = ..., merge_bitmaps: _Optional[_Union[_bitmap_pb2.MergeBitmapsRequest, _Mapping]] = ..., create_export: _Optional[_Union[_export_pb2.CreateExportRequest, _Mapping]] = ..., delete_export: _Optional[_Union[_export_pb2.DeleteExportRequest, _Mapping]] = ..., create_copy_session: _Optional[_Union[_copy_pb2.CreateCopySessionRequest, _Mapping]] = ..., create_snapshot: _Optional[_Union[_control_pb2.CreateSnapshotRequest, _Mapping]] = ...) -> None: ...
+    change_medium: _control_pb2.ChangeMediumRequest
+    def __init__(self, open: _Optional[_Union[OpenNodeRequest, _Mapping]] = ..., close: _Optional[_Union[CloseNodeRequest, _Mapping]] = ..., insert_overlay: _Optional[_Union[InsertOverlayRequest, _Mapping]] = ..., insert_filter: _Optional[_Union[InsertFilterRequest, _Mapping]] = ..., replace: _Optional[_Union[ReplaceNodeRequest, _Mapping]] = ..., remove_filter: _Optional[_Union[RemoveFilterRequest, _Mapping]] = ..., reopen: _Optional[_Union[ReopenNodesRequest, _Mapping]] = ..., add_child: _Optional[_Union[AddChildRequest, _Mapping]] = ..., remove_child: _Optional[_Union[RemoveChildRequest, _Mapping]] = ..., create_bitmap: _Optional[_Union[_bitmap_pb2.CreateBitmapRequest, _Mapping]] = ..., delete_bitmap: _Optional[_Union[_bitmap_pb2.DeleteBitmapRequest, _Mapping]] = ..., clear_bitmap: _Optional[_Union[_bitmap_pb2.ClearBitmapRequest, _Mapping]] = ..., set_bitmap_recording: _Optional[_Union[_bitmap_pb2.SetBitmapRecordingRequest, _Mapping]] = ..., merge_bitmaps: _Optional[_Union[_bitmap_pb2.MergeBitmapsRequest, _Mapping]] = ..., create_export: _Optional[_Union[_export_pb2.CreateExportRequest, _Mapping]] = ..., delete_export: _Optional[_Union[_export_pb2.DeleteExportRequest, _Mapping]] = ..., create_copy_session: _Optional[_Union[_copy_pb2.CreateCopySessionRequest, _Mapping]] = ..., create_snapshot: _Optional[_Union[_control_pb2.CreateSnapshotRequest, _Mapping]] = ..., change_medium: _Optional[_Union[_control_pb2.ChangeMediumRequest, _Mapping]] = ...) -> None: ...
 
 class ActionFailure(_message.Message):
     __slots__ = ("index", "code", "reason", "error_message")

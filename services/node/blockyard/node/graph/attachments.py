@@ -10,10 +10,11 @@ Invariants
 4. Every change that clients can see is published once, after it happened, under the name `attachment/NAME`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from blockyard.base.errors import (
@@ -169,12 +170,22 @@ class Attachments:
         attachment.user.detach()
         await settle(self._graph, node)
 
+    @property
+    def nothing(self) -> "Node":
+        """What stands for no medium."""
+        return self._nothing
+
+    async def make_writable(self, node: "Node") -> None:
+        """Of a node that is to be a medium, if it waits for a writer. If it cannot, a drive takes it as it is."""
+        with suppress(NodeReadOnly, FileReadOnly, FileBusy):
+            await ready_to_write(self._graph, node)
+
     async def _prepare(self, node_name: str, *, removable: bool) -> None:
         """A node that waits for a writer becomes writable. If it cannot, a drive takes it as it is."""
-        refusals = (NodeReadOnly, FileReadOnly, FileBusy) if removable else ()
-        if node_name:
-            with suppress(*refusals):
-                await ready_to_write(self._graph, above_filters(self._graph.get(node_name)))
+        if not node_name:
+            return
+        node = above_filters(self._graph.get(node_name))
+        await (self.make_writable(node) if removable else ready_to_write(self._graph, node))
 
     async def _keep(self, attachment: Attachment, undo: Callable[[], object], *, durable: bool = True) -> None:
         """It comes back after a restart as it is now. Raises CatalogueNotWritten; then the change is undone."""
@@ -294,10 +305,14 @@ class Attachments:
         attachment.tray = steps.path[-1]
         await self._keep(attachment, undo)
         attachment.show()
+        self.tell_of_move(attachment, (first, *steps.path), old)
+
+    def tell_of_move(self, attachment: Attachment, path: Sequence[Tray], old: "Node") -> None:
+        """Tray and medium have gone a path, from the node that the medium was."""
         self._publish("modified", attachment)
-        if user.node is not old:
+        if attachment.user.node is not old:
             self._graph.changed(old)
-        for before, after in zip((first, *steps.path), steps.path, strict=False):
+        for before, after in pairwise(path):
             self._tell_of_step(attachment, before, after, old.name)
 
     def _tell_of_step(self, attachment: Attachment, before: Tray, after: Tray, old_name: str) -> None:

@@ -10,7 +10,7 @@ Theory. Every action goes through the same phases, and each phase is done for al
 | settle down | guests of the touched nodes, from here on | yes | flushes what must be durable before the change |
 | apply | everyone: it does not await | yes | checks, and moves edges, all noted in `Changes` |
 | switch | guests | yes | what cannot be done without awaiting: drivers opened anew, exports, copy sessions |
-| keep | guests | yes | the catalogue says durably what the graph is now |
+| keep | guests | yes | the catalogue says durably what the graph is now; then guests see it |
 | commit | nobody any more | no | closes what has gone, tells watchers |
 
 A failure before the end of `keep` takes everything back in reverse order. Failures of prepare and apply are
@@ -62,6 +62,8 @@ class Plan:
     """Nodes that leave the graph, parents first."""
     altered: "list[Node]" = field(default_factory=list)
     """Nodes whose options change."""
+    moving: set[str] = field(default_factory=set)
+    """Attachments whose tray or medium is moved."""
 
     def get(self, name: str) -> "Node":
         """A node of the graph, or one that an action before has opened. Raises NodeNotFound."""
@@ -133,8 +135,11 @@ class Action:
     async def restored(self, plan: Plan) -> None:
         """Edges are as they were, after a `switch` that was taken back or failed; guests are still held."""
 
+    def kept(self, plan: Plan) -> None:
+        """All of it stands, and guests are still held. Must not fail."""
+
     async def commit(self, plan: Plan) -> None:
-        """All of it stands."""
+        """Guests go on."""
 
     async def abort(self, plan: Plan) -> None:
         """Undo `prepare`."""
@@ -294,6 +299,8 @@ class _Run:
             back.pop_all()
             own_freeze.reset(token)
         self._plan.changes.thaw()
+        for _, action in self._prepared:
+            action.kept(self._plan)
 
     async def _keep(self) -> None:
         """Durable before a guest's write can depend on it. Raises CatalogueNotWritten."""

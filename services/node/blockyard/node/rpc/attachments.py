@@ -22,6 +22,14 @@ _ACTIONS: Final = {
 }
 
 
+def move_of(request: control.ChangeMediumRequest) -> Action:
+    """Raises InvalidArgument."""
+    action = _ACTIONS.get(request.action)
+    if action is None:
+        raise InvalidArgument("action", "one of ChangeMediumRequest.Action", str(request.action))
+    return action
+
+
 class AttachmentServicer(AttachmentServiceServicer):
     """Attachments of the graph."""
 
@@ -69,11 +77,8 @@ class AttachmentServicer(AttachmentServiceServicer):
 
     async def ChangeMedium(self, request: control.ChangeMediumRequest, context: Any) -> types.Attachment:  # noqa: N802
         async def work() -> types.Attachment:
-            action = _ACTIONS.get(request.action)
-            if action is None:
-                raise InvalidArgument("action", "one of ChangeMediumRequest.Action", str(request.action))
             changed = await self._attachments.change_medium(
-                request.name, action, request.node_name, force=request.force
+                request.name, move_of(request), request.node_name, force=request.force
             )
             return attachment_message(changed)
 

@@ -10,8 +10,10 @@ from blockyard.node.copying.actions import CreateCopySession
 from blockyard.node.exports.actions import CreateExport, DeleteExport
 from blockyard.node.graph import actions, children, recording_actions
 from blockyard.node.graph.internal_snapshots import CreateSnapshot
+from blockyard.node.graph.medium_action import ChangeMedium
 from blockyard.node.graph.reopening import Reopen
 from blockyard.node.graph.transaction import Action, EdgeFacts, Failed, Outcome, run
+from blockyard.node.rpc.attachments import move_of
 from blockyard.node.rpc.calls import Backstage, Calls
 from blockyard.node.rpc.convert import basic_state, duration, full_state
 from blockyard.node.rpc.copy import spec_from
@@ -45,6 +47,9 @@ ACTIONS: Final[dict[str, Make]] = {
     "create_export": lambda backstage, wish: CreateExport(backstage.exports, *wanted_export(wish.export)),
     "create_snapshot": lambda backstage, wish: CreateSnapshot(
         wish.snapshot.node_name, snapshot_wish(wish, backstage.graph.environment.clock.wall_ns())
+    ),
+    "change_medium": lambda backstage, wish: ChangeMedium(
+        backstage.attachments, wish.name, move_of(wish), wish.node_name, force=wish.force
     ),
     "delete_export": lambda backstage, wish: DeleteExport(backstage.exports, wish.export_id, force=wish.force),
     "create_copy_session": lambda backstage, wish: CreateCopySession(
