@@ -38,6 +38,7 @@ WANTED: Final[dict[tuple[str, str], float]] = {
         (f"job-{kind}", "qemu-storage-daemon"): 1.0
         for kind in ("mirror-raw-raw", "backup-raw-qcow2", "stream", "commit")
     },
+    ("job-mirror-nbd-target", "qemu-storage-daemon"): 0.7,
     ("nbd-raw-read-4k-32", "qemu-nbd"): 2.0,
     ("nbd-raw-read-4k-32", "nbdkit"): 1.5,
     ("nbd-raw-read-4k-1", "qemu-nbd"): 1.1,

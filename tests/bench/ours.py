@@ -13,7 +13,7 @@ from typing import Any
 
 from blockyard.base.errors import NodeNotFound
 from blockyard.client import Client
-from blockyard.client.definitions import file, qcow2, raw
+from blockyard.client.definitions import NodeDefinition, file, qcow2, raw
 from blockyard.client.jobs import raise_unless_succeeded
 
 
@@ -86,6 +86,19 @@ class Ours:
             else qcow2(below, node_name=node_name, backing=backing)
         )
         self._do(self.client.nodes.open(definition))
+
+    def add(self, definition: NodeDefinition) -> None:
+        """Open a node by its definition."""
+        self._do(self.client.nodes.open(definition))
+
+    def export(self, node_name: str, name: str) -> int:
+        """Let NBD clients write to a node; the port of the first address."""
+        made = self._do(self.client.exports.add_nbd(node_name, name, name=name, writable=True))
+        return int(made.uris[0].partition("://")[2].partition("/")[0].rpartition(":")[2])
+
+    def withdraw(self, name: str) -> None:
+        """End an export."""
+        self._do(self.client.exports.remove(name, force=True))
 
     def close_all(self) -> None:
         """Close every node, whoever stands on whom."""

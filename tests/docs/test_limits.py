@@ -14,6 +14,10 @@ from blockyard.node.core import accounting, dirty, injection, pool, throttle
 from blockyard.node.drivers import _encrypting, blkverify, memory
 from blockyard.node.drivers.blkdebug import breakpoints
 from blockyard.node.drivers.blkdebug import options as blkdebug_options
+from blockyard.node.drivers.nbd import driver as nbd_driver
+from blockyard.node.drivers.nbd import handshake, transmission, unflushed
+from blockyard.node.drivers.nbd import options as nbd_options
+from blockyard.node.drivers.nbd import session as nbd_session
 from blockyard.node.drivers.quorum import driver as quorum
 from blockyard.node.drivers.quorum import reporting
 from blockyard.node.exports.nbd import limits as nbd
@@ -129,6 +133,19 @@ EXPECTED: dict[tuple[str, str], list[str]] = {
     ("jobs", "answers remembered"): [number(manager.MAX_REQUESTS)],
     ("jobs", "bytes in flight of one job"): [size(window.MAX_WINDOW_BYTES)],
     ("jobs", "wait for a node"): [f"{JobsConfig().node_patience_seconds:g} s"],
+    ("driver nbd", "requests on the wire"): [
+        str(nbd_session.MAX_IN_FLIGHT), f"{nbd_session.HANDSHAKE_SECONDS:g} s"
+    ],
+    ("driver nbd", "data of one reply to an option"): [size(handshake.MAX_REPLY), str(handshake.MAX_REPLIES)],
+    ("driver nbd", "one read or write"): [size(nbd_driver.MAX_TRANSFER), size(nbd_driver.MAX_ZEROES)],
+    ("driver nbd", "payload of a reply that is no data"): [
+        size(transmission.MAX_CHUNK), size(transmission.INBOX_BYTES)
+    ],
+    ("driver nbd", "acknowledged and not flushed"): [size(unflushed.FLUSH_BYTES), size(unflushed.MAX_BYTES)],
+    ("driver nbd", "pause between attempts"): [
+        f"{nbd_session.FIRST_PAUSE_SECONDS:g} to {nbd_session.LONGEST_PAUSE_SECONDS:g} s"
+    ],
+    ("driver nbd", "wait of requests for a lost connection"): [str(nbd_options.MAX_SECONDS)],
     ("NBD server", "connections, all exports together"): [str(NodeConfig().nbd_connections)],
     ("NBD server", "exports"): [str(nbd.NbdLimits().exports)],
     ("LUKS", "iterations of PBKDF2"): [f"{luks.MAX_ITERATIONS:,}"],

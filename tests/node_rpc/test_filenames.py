@@ -51,7 +51,7 @@ async def test_a_path_stands_for_a_file(house: NodeHouse, name: str, path: str):
 @pytest.mark.parametrize(
     ("name", "driver"),
     [
-        ("nbd://host:10809/disk", "nbd"),
+        ("nbds://host:10809/disk", "nbd with TLS"),
         ("rbd:pool/disk", "rbd"),
         ("https://host/disk", "https"),
         ("fat:dir", "vvfat"),
@@ -102,6 +102,42 @@ async def test_the_image_of_a_test_driver_may_name_its_format(house: NodeHouse):
 )
 async def test_what_a_test_drivers_name_lacks_is_told(house: NodeHouse, name: str, told: str):
     with pytest.raises(InvalidArgument, match=told):
+        await house.client.images.parse(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "export"),
+    [
+        ("nbd://host:10810/disk", "host:10810", "disk"),
+        ("nbd+tcp://host/a%20b/c", "host", "a b/c"),
+        ("nbd://[::1]:10809/", "[::1]:10809", ""),
+        ("nbd+unix:///disk?socket=/run/x.sock", "unix:/run/x.sock", "disk"),
+        ("nbd:host:10809:exportname=disk", "host:10809", "disk"),
+        ("nbd:unix:/run/x.sock", "unix:/run/x.sock", ""),
+    ],
+)
+async def test_an_nbd_uri_stands_for_an_export(house: NodeHouse, name: str, address: str, export: str):
+    found = await house.client.images.parse(name)
+    assert found == drivers_pb2.NodeDefinition(nbd=drivers_pb2.NbdOptions(address=address, export=export))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nbd://",
+        "nbd:///disk",
+        "nbd://user@host/disk",
+        "nbd://host:x/disk",
+        "nbd://host/disk?socket=/run/x.sock",
+        "nbd+unix:///disk",
+        "nbd+unix://host/disk?socket=/x",
+        "nbd+unix:///disk?socket=/x&other=1",
+        "nbd:",
+        "nbd:host:1:exportname=",
+    ],
+)
+async def test_an_nbd_uri_that_names_no_export_is_refused_with_the_forms_there_are(house: NodeHouse, name: str):
+    with pytest.raises(InvalidArgument, match="nbd://HOST"):
         await house.client.images.parse(name)
 
 

@@ -84,7 +84,8 @@ async def test_a_filename_is_a_definition(house: NodeHouse):
     [
         "",
         "file:",
-        "nbd://host/x",
+        "rbd:pool/x",
+        "nbd://",
         "json:",
         "json:[]",
         "json:{",

@@ -94,6 +94,24 @@ def null(
     return with_common(NodeDefinition(null=options), common)
 
 
+def nbd(
+    address: str,
+    export: str = "",
+    *,
+    reconnect_delay_seconds: int = 0,
+    open_timeout_seconds: int = 0,
+    **common: Unpack[Common],
+) -> NodeDefinition:
+    """An export of the NBD server at `address`: `unix:PATH`, `HOST:PORT`, `[V6]:PORT` or `HOST`."""
+    options = drivers.NbdOptions(
+        address=address,
+        export=export,
+        reconnect_delay_seconds=reconnect_delay_seconds,
+        open_timeout_seconds=open_timeout_seconds,
+    )
+    return with_common(NodeDefinition(nbd=options), common)
+
+
 def raw(file: Child, *, offset: int = 0, size: int | None = None, **common: Unpack[Common]) -> NodeDefinition:
     """Another node's bytes as they are, or a window of them."""
     options = drivers.RawOptions(file=reference(file), offset=offset, size=size)

@@ -27,7 +27,7 @@ QUORUM_READ_PATTERN_QUORUM: QuorumReadPattern
 QUORUM_READ_PATTERN_FIFO: QuorumReadPattern
 
 class NodeDefinition(_message.Message):
-    __slots__ = ("node_name", "read_only", "auto_read_only", "force_share", "cache", "discard", "detect_zeroes", "labels", "executor", "ephemeral", "file", "memory", "null", "raw", "qcow2", "copy_before_write", "mirror_top", "throttle", "copy_on_read", "snapshot_access", "compress", "preallocate", "blkdebug", "blkverify", "quorum", "luks", "generic")
+    __slots__ = ("node_name", "read_only", "auto_read_only", "force_share", "cache", "discard", "detect_zeroes", "labels", "executor", "ephemeral", "file", "memory", "null", "raw", "qcow2", "copy_before_write", "mirror_top", "throttle", "copy_on_read", "snapshot_access", "compress", "preallocate", "blkdebug", "blkverify", "quorum", "luks", "nbd", "generic")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +61,7 @@ class NodeDefinition(_message.Message):
     BLKVERIFY_FIELD_NUMBER: _ClassVar[int]
     QUORUM_FIELD_NUMBER: _ClassVar[int]
     LUKS_FIELD_NUMBER: _ClassVar[int]
+    NBD_FIELD_NUMBER: _ClassVar[int]
     GENERIC_FIELD_NUMBER: _ClassVar[int]
     node_name: str
     read_only: bool
@@ -88,8 +89,9 @@ class NodeDefinition(_message.Message):
     blkverify: BlkverifyOptions
     quorum: QuorumOptions
     luks: LuksOptions
+    nbd: NbdOptions
     generic: GenericOptions
-    def __init__(self, node_name: _Optional[str] = ..., read_only: _Optional[bool] = ..., auto_read_only: _Optional[bool] = ..., force_share: _Optional[bool] = ..., cache: _Optional[_Union[_types_pb2.CacheOptions, _Mapping]] = ..., discard: _Optional[_Union[_types_pb2.DiscardMode, str]] = ..., detect_zeroes: _Optional[_Union[_types_pb2.DetectZeroes, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., executor: _Optional[str] = ..., ephemeral: _Optional[bool] = ..., file: _Optional[_Union[FileOptions, _Mapping]] = ..., memory: _Optional[_Union[MemoryOptions, _Mapping]] = ..., null: _Optional[_Union[NullOptions, _Mapping]] = ..., raw: _Optional[_Union[RawOptions, _Mapping]] = ..., qcow2: _Optional[_Union[Qcow2Options, _Mapping]] = ..., copy_before_write: _Optional[_Union[CopyBeforeWriteOptions, _Mapping]] = ..., mirror_top: _Optional[_Union[MirrorTopOptions, _Mapping]] = ..., throttle: _Optional[_Union[ThrottleOptions, _Mapping]] = ..., copy_on_read: _Optional[_Union[CopyOnReadOptions, _Mapping]] = ..., snapshot_access: _Optional[_Union[SnapshotAccessOptions, _Mapping]] = ..., compress: _Optional[_Union[CompressOptions, _Mapping]] = ..., preallocate: _Optional[_Union[PreallocateOptions, _Mapping]] = ..., blkdebug: _Optional[_Union[BlkdebugOptions, _Mapping]] = ..., blkverify: _Optional[_Union[BlkverifyOptions, _Mapping]] = ..., quorum: _Optional[_Union[QuorumOptions, _Mapping]] = ..., luks: _Optional[_Union[LuksOptions, _Mapping]] = ..., generic: _Optional[_Union[GenericOptions, _Mapping]] = ...) -> None: ...
+    def __init__(self, node_name: _Optional[str] = ..., read_only: _Optional[bool] = ..., auto_read_only: _Optional[bool] = ..., force_share: _Optional[bool] = ..., cache: _Optional[_Union[_types_pb2.CacheOptions, _Mapping]] = ..., discard: _Optional[_Union[_types_pb2.DiscardMode, str]] = ..., detect_zeroes: _Optional[_Union[_types_pb2.DetectZeroes, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., executor: _Optional[str] = ..., ephemeral: _Optional[bool] = ..., file: _Optional[_Union[FileOptions, _Mapping]] = ..., memory: _Optional[_Union[MemoryOptions, _Mapping]] = ..., null: _Optional[_Union[NullOptions, _Mapping]] = ..., raw: _Optional[_Union[RawOptions, _Mapping]] = ..., qcow2: _Optional[_Union[Qcow2Options, _Mapping]] = ..., copy_before_write: _Optional[_Union[CopyBeforeWriteOptions, _Mapping]] = ..., mirror_top: _Optional[_Union[MirrorTopOptions, _Mapping]] = ..., throttle: _Optional[_Union[ThrottleOptions, _Mapping]] = ..., copy_on_read: _Optional[_Union[CopyOnReadOptions, _Mapping]] = ..., snapshot_access: _Optional[_Union[SnapshotAccessOptions, _Mapping]] = ..., compress: _Optional[_Union[CompressOptions, _Mapping]] = ..., preallocate: _Optional[_Union[PreallocateOptions, _Mapping]] = ..., blkdebug: _Optional[_Union[BlkdebugOptions, _Mapping]] = ..., blkverify: _Optional[_Union[BlkverifyOptions, _Mapping]] = ..., quorum: _Optional[_Union[QuorumOptions, _Mapping]] = ..., luks: _Optional[_Union[LuksOptions, _Mapping]] = ..., nbd: _Optional[_Union[NbdOptions, _Mapping]] = ..., generic: _Optional[_Union[GenericOptions, _Mapping]] = ...) -> None: ...
 
 class NodeReference(_message.Message):
     __slots__ = ("node_name", "definition", "none")
@@ -126,6 +128,18 @@ class NullOptions(_message.Message):
     latency_ns: int
     read_zeroes: bool
     def __init__(self, size: _Optional[int] = ..., latency_ns: _Optional[int] = ..., read_zeroes: _Optional[bool] = ...) -> None: ...
+
+class NbdOptions(_message.Message):
+    __slots__ = ("address", "export", "reconnect_delay_seconds", "open_timeout_seconds")
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    EXPORT_FIELD_NUMBER: _ClassVar[int]
+    RECONNECT_DELAY_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    OPEN_TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    export: str
+    reconnect_delay_seconds: int
+    open_timeout_seconds: int
+    def __init__(self, address: _Optional[str] = ..., export: _Optional[str] = ..., reconnect_delay_seconds: _Optional[int] = ..., open_timeout_seconds: _Optional[int] = ...) -> None: ...
 
 class RawOptions(_message.Message):
     __slots__ = ("file", "offset", "size")

@@ -7,10 +7,12 @@ names of nodes, or None. What a driver makes of it is looked at when it is opene
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from blockyard.base.errors import InvalidArgument, ProtocolUnsupported
 from blockyard.node.core.filenames import DRIVERS_OF, protocol_of
+from blockyard.node.core.nbd_uri import address_and_export
 
 MAX_JSON_CHARACTERS: Final = 64 * 1024
 """A chain of 200 files nested takes some 30,000."""
@@ -68,12 +70,18 @@ def _blkverify(rest: str, depth: int) -> Options:
     return {"driver": "blkverify", "raw": parsed(raw, depth + 1), "test": parsed(test, depth + 1)}
 
 
+def _nbd(scheme: str, rest: str, depth: int) -> Options:
+    address, export = address_and_export(f"{scheme}:{rest}")
+    return {"driver": "nbd", "address": address, "export": export}
+
+
 _PARSERS: Final[dict[str, Callable[[str, int], Options]]] = {
     "file": _file,
     "null-co": _null,
     "null-aio": _null,
     "blkdebug": _blkdebug,
     "blkverify": _blkverify,
+    **{scheme: partial(_nbd, scheme) for scheme, driver in DRIVERS_OF.items() if driver == "nbd"},
 }
 """What stands behind the protocols of drivers that are here."""
 

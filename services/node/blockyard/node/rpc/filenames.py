@@ -14,12 +14,16 @@ _ENUMS: Final = (
     ("detect-zeroes", types_pb2.DetectZeroes, "DETECT_ZEROES_"),
 )
 
+_TYPED: Final = {"file": drivers_pb2.FileOptions, "nbd": drivers_pb2.NbdOptions}
+"""What plain names stand for, in arms of their own; everything else goes to the generic one."""
+
 
 def definition_of_filename(filename: str) -> drivers_pb2.NodeDefinition:
     """What a client could open instead of the name. Raises InvalidArgument or ProtocolUnsupported."""
     values = filenames.parsed(filename)
-    if not filename.startswith("json:") and values["driver"] == "file":
-        return drivers_pb2.NodeDefinition(file=drivers_pb2.FileOptions(filename=values["filename"]))
+    if not filename.startswith("json:") and values["driver"] in _TYPED:
+        driver = values.pop("driver")
+        return drivers_pb2.NodeDefinition(**{driver: _TYPED[driver](**values)})
     try:
         return _definition(values)
     except (TypeError, ValueError) as problem:
