@@ -50,3 +50,17 @@ def test_every_folder_of_the_node_is_a_layer_of_the_picture():
     layers = [path.name for path in node.iterdir() if (path / "__init__.py").exists()]
     picture = text.partition("## Layers of the node")[2].partition("## The way")[0]
     assert [name for name in layers if f'["{name}: ' not in picture] == []
+
+
+def test_every_example_and_word_about_a_command_is_in_its_help():
+    """docstring_parser guesses the style of a docstring, and `Examples:` with more lines than there are parameters
+    looks like another one to it: then `For example:` keeps them."""
+    shown = (ROOT / "docs/cli.md").read_text()
+    lost = [
+        f"{path.name}: {line.strip()}"
+        for path in sorted((ROOT / "clients/blockyard/cli/commands").glob("*.py"))
+        for line in path.read_text().splitlines()
+        if line.startswith(("      blockyard ", "      echo ")) and line.strip() not in shown
+    ]
+    assert not lost
+    assert not re.findall(r"^  [A-Z_]+ *(?:\[required\])?$", shown, re.MULTILINE), "an argument without a word"

@@ -155,6 +155,18 @@ class Nodes:
         )
         return await self._service.unary("ChangeBackingFile", request, BlockDriverState)
 
+    async def drain(self, node_name: str, *, lease: float | None = None) -> str:
+        """Hold all requests of a node until `undrain`, or until the lease ends, in seconds; its id."""
+        request = node.DrainNodeRequest(node_name=node_name)
+        if lease is not None:
+            request.lease.FromNanoseconds(round(lease * 1e9))
+        return (await self._service.unary("DrainNode", request, node.DrainNodeResponse)).drain_id
+
+    async def undrain(self, drain_id: str) -> bool:
+        """Let requests go on; False if the lease had ended before, so that requests may have run meanwhile."""
+        request = node.UndrainNodeRequest(drain_id=drain_id)
+        return not (await self._service.unary("UndrainNode", request, node.UndrainNodeResponse)).expired
+
     async def set_executor(self, node_name: str, executor: str) -> BlockDriverState:
         """Move a node and what is below it to another executor; they are drained meanwhile."""
         request = node.SetExecutorRequest(node_name=node_name, executor=executor)

@@ -1,6 +1,7 @@
 """`blockyard attachment`: what a guest's disk or drive is."""
 
-from typing import Annotated, Literal
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -8,6 +9,10 @@ from blockyard.base.errors import InvalidArgument
 from blockyard.cli.app import sub_app
 from blockyard.cli.options import DEFAULTS, Globals, Size
 from blockyard.cli.running import connected
+
+if TYPE_CHECKING:
+    from blockyard.client.attachments import Attachments
+    from blockyard.v1.types_pb2 import Attachment
 
 app = sub_app("attachment")
 
@@ -95,7 +100,7 @@ async def create(
 async def list_(*, options: Globals = DEFAULTS) -> None:
     """List the attachments with medium and state.
 
-    Examples:
+    For example:
       blockyard attachment list
     """
     from blockyard.cli.attachments import ATTACHMENTS
@@ -108,7 +113,7 @@ async def list_(*, options: Globals = DEFAULTS) -> None:
 async def show(name: str, /, *, options: Globals = DEFAULTS) -> None:
     """Show an attachment.
 
-    Examples:
+    For example:
       blockyard attachment show vda
 
     Parameters
@@ -208,17 +213,14 @@ async def open_tray(name: str, /, *, force: bool = False, options: Globals = DEF
     force
         Even if the guest locked it.
     """
-    from blockyard.cli.attachments import ATTACHMENTS
-
-    async with connected(options) as (client, out):
-        out.single(await client.attachments.open_tray(name, force=force), ATTACHMENTS)
+    await _moved(options, lambda drives: drives.open_tray(name, force=force))
 
 
 @app.command
 async def close_tray(name: str, /, *, options: Globals = DEFAULTS) -> None:
     """Close the tray.
 
-    Examples:
+    For example:
       blockyard attachment close-tray cdrom
 
     Parameters
@@ -226,10 +228,7 @@ async def close_tray(name: str, /, *, options: Globals = DEFAULTS) -> None:
     name
         The attachment.
     """
-    from blockyard.cli.attachments import ATTACHMENTS
-
-    async with connected(options) as (client, out):
-        out.single(await client.attachments.close_tray(name), ATTACHMENTS)
+    await _moved(options, lambda drives: drives.close_tray(name))
 
 
 @app.command
@@ -246,17 +245,14 @@ async def insert(name: str, node: str, /, *, options: Globals = DEFAULTS) -> Non
     node
         The node that becomes the medium.
     """
-    from blockyard.cli.attachments import ATTACHMENTS
-
-    async with connected(options) as (client, out):
-        out.single(await client.attachments.insert(name, node), ATTACHMENTS)
+    await _moved(options, lambda drives: drives.insert(name, node))
 
 
 @app.command
 async def remove(name: str, /, *, options: Globals = DEFAULTS) -> None:
     """Take the medium out of the open tray. The node stays open.
 
-    Examples:
+    For example:
       blockyard attachment remove cdrom
 
     Parameters
@@ -264,10 +260,7 @@ async def remove(name: str, /, *, options: Globals = DEFAULTS) -> None:
     name
         The attachment.
     """
-    from blockyard.cli.attachments import ATTACHMENTS
-
-    async with connected(options) as (client, out):
-        out.single(await client.attachments.remove(name), ATTACHMENTS)
+    await _moved(options, lambda drives: drives.remove(name))
 
 
 @app.command
@@ -286,17 +279,14 @@ async def change(name: str, node: str, /, *, force: bool = False, options: Globa
     force
         Even if the guest locked the tray.
     """
-    from blockyard.cli.attachments import ATTACHMENTS
-
-    async with connected(options) as (client, out):
-        out.single(await client.attachments.change(name, node, force=force), ATTACHMENTS)
+    await _moved(options, lambda drives: drives.change(name, node, force=force))
 
 
 @app.command
 async def lock(name: str, /, *, options: Globals = DEFAULTS) -> None:
     """Lock the tray, as a guest does.
 
-    Examples:
+    For example:
       blockyard attachment lock cdrom
 
     Parameters
@@ -304,17 +294,14 @@ async def lock(name: str, /, *, options: Globals = DEFAULTS) -> None:
     name
         The attachment.
     """
-    from blockyard.cli.attachments import ATTACHMENTS
-
-    async with connected(options) as (client, out):
-        out.single(await client.attachments.lock(name), ATTACHMENTS)
+    await _moved(options, lambda drives: drives.lock(name))
 
 
 @app.command
 async def unlock(name: str, /, *, options: Globals = DEFAULTS) -> None:
     """Unlock the tray.
 
-    Examples:
+    For example:
       blockyard attachment unlock cdrom
 
     Parameters
@@ -322,17 +309,14 @@ async def unlock(name: str, /, *, options: Globals = DEFAULTS) -> None:
     name
         The attachment.
     """
-    from blockyard.cli.attachments import ATTACHMENTS
-
-    async with connected(options) as (client, out):
-        out.single(await client.attachments.unlock(name), ATTACHMENTS)
+    await _moved(options, lambda drives: drives.unlock(name))
 
 
 @app.command
 async def reset(name: str, /, *, options: Globals = DEFAULTS) -> None:
     """Clear a latched error: the guest's requests that wait are tried again, in order.
 
-    Examples:
+    For example:
       blockyard attachment reset vda
 
     Parameters
@@ -340,10 +324,7 @@ async def reset(name: str, /, *, options: Globals = DEFAULTS) -> None:
     name
         The attachment.
     """
-    from blockyard.cli.attachments import ATTACHMENTS
-
-    async with connected(options) as (client, out):
-        out.single(await client.attachments.reset(name), ATTACHMENTS)
+    await _moved(options, lambda drives: drives.reset(name))
 
 
 def _labels(given: tuple[str, ...]) -> dict[str, str]:
@@ -354,3 +335,11 @@ def _labels(given: tuple[str, ...]) -> dict[str, str]:
             raise InvalidArgument("--label", "NAME=VALUE", repr(each))
         labels[key] = value
     return labels
+
+
+async def _moved(options: Globals, move: "Callable[[Attachments], Awaitable[Attachment]]") -> None:
+    """Move a tray or what is in it, and show how it stands then."""
+    from blockyard.cli.attachments import ATTACHMENTS
+
+    async with connected(options) as (client, out):
+        out.single(await move(client.attachments), ATTACHMENTS)

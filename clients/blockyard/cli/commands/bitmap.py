@@ -50,7 +50,7 @@ async def add(
 async def list_(node: str = "", /, *, options: Globals = DEFAULTS) -> None:
     """List bitmaps with how much is dirty.
 
-    Examples:
+    For example:
       blockyard bitmap list disk
 
     Parameters

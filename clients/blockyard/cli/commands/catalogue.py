@@ -20,7 +20,7 @@ async def list_(
 ) -> None:
     """List what the node service keeps over restarts, and why something is not there again.
 
-    Examples:
+    For example:
       blockyard catalogue list
       blockyard catalogue list --failed --output jsonl
 

@@ -18,7 +18,7 @@ Shell = Literal["bash", "zsh", "fish"]
 def bash() -> None:
     """Print the completion script for bash.
 
-    Examples:
+    For example:
       source <(blockyard completion bash)
     """
     _print("bash")
@@ -28,7 +28,7 @@ def bash() -> None:
 def zsh() -> None:
     """Print the completion script for zsh.
 
-    Examples:
+    For example:
       blockyard completion zsh > ~/.zfunc/_blockyard
     """
     _print("zsh")
@@ -38,7 +38,7 @@ def zsh() -> None:
 def fish() -> None:
     """Print the completion script for fish.
 
-    Examples:
+    For example:
       blockyard completion fish > ~/.config/fish/completions/blockyard.fish
     """
     _print("fish")

@@ -29,7 +29,7 @@ app.command(fault)
 async def events(*, options: Globals = DEFAULTS) -> None:
     """List the events that breakpoints and faults can name, by QEMU's names.
 
-    Examples:
+    For example:
       blockyard debug events
     """
     from blockyard.cli.debugging import EVENTS
@@ -64,7 +64,7 @@ async def set_(node: str, event: str, tag: str, /, *, options: Globals = DEFAULT
 async def resume(tag: str, /, *, options: Globals = DEFAULTS) -> None:
     """Let the requests that wait at a breakpoint go on. Later ones stop again.
 
-    Examples:
+    For example:
       blockyard debug breakpoint resume here
 
     Parameters
@@ -82,7 +82,7 @@ async def resume(tag: str, /, *, options: Globals = DEFAULTS) -> None:
 async def remove_breakpoint(tag: str, /, *, options: Globals = DEFAULTS) -> None:
     """Remove a breakpoint and let the requests that wait there go on.
 
-    Examples:
+    For example:
       blockyard debug breakpoint remove here
 
     Parameters
@@ -101,7 +101,7 @@ async def remove_breakpoint(tag: str, /, *, options: Globals = DEFAULTS) -> None
 async def list_breakpoints(*, options: Globals = DEFAULTS) -> None:
     """List breakpoints with how many requests wait at each.
 
-    Examples:
+    For example:
       blockyard debug breakpoint list
     """
     from blockyard.cli.debugging import BREAKPOINTS
@@ -114,7 +114,7 @@ async def list_breakpoints(*, options: Globals = DEFAULTS) -> None:
 async def watch(tag: str = "", /, *, options: Globals = DEFAULTS) -> None:
     """Tell of breakpoints as requests stop and go on there, until interrupted.
 
-    Examples:
+    For example:
       blockyard debug breakpoint watch here
 
     Parameters
@@ -195,7 +195,7 @@ async def inject(
 async def remove(id_: str, /, *, options: Globals = DEFAULTS) -> None:
     """Stop a fault.
 
-    Examples:
+    For example:
       blockyard debug fault remove fault1
 
     Parameters
@@ -214,7 +214,7 @@ async def remove(id_: str, /, *, options: Globals = DEFAULTS) -> None:
 async def list_faults(node: str = "", /, *, options: Globals = DEFAULTS) -> None:
     """List faults with how often each struck.
 
-    Examples:
+    For example:
       blockyard debug fault list disk
 
     Parameters

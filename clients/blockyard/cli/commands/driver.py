@@ -12,7 +12,7 @@ app = sub_app("driver")
 async def list_(driver: str = "", /, *, options: Globals = DEFAULTS) -> None:
     """List the drivers; with a name, that driver's options and what they mean.
 
-    Examples:
+    For example:
       blockyard driver list
       blockyard driver list qcow2
 

@@ -33,7 +33,7 @@ async def create(name: str, /, *, threads: int = 0, options: Globals = DEFAULTS)
 async def list_(*, options: Globals = DEFAULTS) -> None:
     """List the executors with what they do now. `main` is always there.
 
-    Examples:
+    For example:
       blockyard executor list
     """
     from blockyard.cli.describe import EXECUTORS

@@ -87,7 +87,7 @@ async def add(
 async def list_(*, options: Globals = DEFAULTS) -> None:
     """List the exports with where clients connect.
 
-    Examples:
+    For example:
       blockyard export list
     """
     from blockyard.cli.describe import EXPORTS
@@ -100,7 +100,7 @@ async def list_(*, options: Globals = DEFAULTS) -> None:
 async def show(export: str, /, *, options: Globals = DEFAULTS) -> None:
     """Show an export and its clients.
 
-    Examples:
+    For example:
       blockyard export show disk
 
     Parameters

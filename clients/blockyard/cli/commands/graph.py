@@ -72,7 +72,7 @@ async def insert_filter(node: str, definition: str, /, *, options: Globals = DEF
 async def remove_filter(node: str, /, *, options: Globals = DEFAULTS) -> None:
     """Take a filter out from under its users, and close it.
 
-    Examples:
+    For example:
       blockyard graph remove-filter slow
 
     Parameters

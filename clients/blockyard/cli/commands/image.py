@@ -151,7 +151,7 @@ async def info(
 async def parse(filename: str, /, *, options: Globals = DEFAULTS) -> None:
     """Tell what a file name or json: specification stands for. Nothing is looked at.
 
-    Examples:
+    For example:
       blockyard image parse 'json:{"driver":"qcow2","file.filename":"disk.qcow2"}'
 
     Parameters

@@ -277,7 +277,7 @@ async def commit(
 async def list_(*, options: Globals = DEFAULTS) -> None:
     """List the jobs.
 
-    Examples:
+    For example:
       blockyard job list
       blockyard job list --output jsonl | jq -r 'select(.outcome=="JOB_OUTCOME_FAILED").job_id'
     """
@@ -291,7 +291,7 @@ async def list_(*, options: Globals = DEFAULTS) -> None:
 async def show(job: str, /, *, options: Globals = DEFAULTS) -> None:
     """Show a job: state, progress, error, and what may be asked of it now.
 
-    Examples:
+    For example:
       blockyard job show mirror-1
 
     Parameters

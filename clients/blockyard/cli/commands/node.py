@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from blockyard.cli.app import sub_app
 from blockyard.cli.exits import Exit
-from blockyard.cli.options import DEFAULTS, GLOBAL_GROUP, Globals, Size
+from blockyard.cli.options import DEFAULTS, GLOBAL_GROUP, Globals, Seconds, Size
 from blockyard.cli.running import CommandFailed, connected
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ async def list_(
 ) -> None:
     """List the open nodes.
 
-    Examples:
+    For example:
       blockyard node list
       blockyard node list --all --output jsonl
 
@@ -131,7 +131,7 @@ async def list_(
 async def show(node: str, /, *, options: Globals = DEFAULTS) -> None:
     """Show everything that is known about a node.
 
-    Examples:
+    For example:
       blockyard node show disk
       blockyard node show disk --output json
 
@@ -150,7 +150,7 @@ async def show(node: str, /, *, options: Globals = DEFAULTS) -> None:
 async def graph(root: str = "", /, *, options: GraphGlobals = GraphGlobals()) -> None:
     """Draw the graph: who uses which node, and what is below it.
 
-    Examples:
+    For example:
       blockyard node graph
       blockyard node graph disk --output dot | dot -Tsvg > graph.svg
 
@@ -240,7 +240,7 @@ async def inflight(node: str = "", /, *, options: Globals = DEFAULTS) -> None:
 
     Only requests that wait for something show: one that is served at once is over before anybody can look.
 
-    Examples:
+    For example:
       blockyard node inflight
       blockyard node inflight disk --output jsonl
 
@@ -260,6 +260,73 @@ async def inflight(node: str = "", /, *, options: Globals = DEFAULTS) -> None:
             out.text(picture.drawn(found, tree.LINES if encoding.startswith("utf") else tree.ASCII))
         else:
             out.many(found, IN_FLIGHT)
+
+
+@app.command
+async def watch(*nodes: str, since: int = 0, options: Globals = DEFAULTS) -> None:
+    """Tell of nodes and attachments as they change, and of their events, until interrupted.
+
+    It begins with the present state. A connection that drops is taken up again where it was.
+
+    Examples:
+      blockyard node watch
+      blockyard node watch disk --output jsonl
+
+    Parameters
+    ----------
+    nodes
+        Only these, and the attachments that use them.
+    since
+        Go on after this revision instead of beginning with the present state.
+    """
+    from blockyard.cli.watching import change_line
+
+    async with connected(options) as (client, out):
+        async for change in client.nodes.watch(nodes, start_revision=since):
+            out.live(change, change_line(change))
+
+
+@app.command
+async def drain(node: str, /, *, lease: Seconds | None = None, options: Globals = DEFAULTS) -> None:
+    """Hold all requests of a node, and print the id of that hold. They go on with `node undrain`, or by themselves
+    when the lease ends.
+
+    Examples:
+      id=$(blockyard node drain disk --lease 30s --quiet); fsfreeze ...; blockyard node undrain "$id"
+
+    Parameters
+    ----------
+    node
+        The node.
+    lease
+        How long at most: 1ms to 60s, 10s if it is left out.
+    """
+    from blockyard.v1.node_pb2 import DrainNodeResponse
+
+    async with connected(options) as (client, out):
+        drain_id = await client.nodes.drain(node, lease=lease)
+        out.done(DrainNodeResponse(drain_id=drain_id), drain_id)
+
+
+@app.command
+async def undrain(drain_id: str, /, *, options: Globals = DEFAULTS) -> None:
+    """Let requests go on that `node drain` holds. Exit code 1 if the lease had ended before.
+
+    For example:
+      blockyard node undrain dcd8ee49fab44252a74148dd79dd70cf
+
+    Parameters
+    ----------
+    drain_id
+        What `node drain` printed.
+    """
+    from blockyard.v1.node_pb2 import UndrainNodeResponse
+
+    async with connected(options) as (client, out):
+        held = await client.nodes.undrain(drain_id)
+        out.done(UndrainNodeResponse(expired=not held), "" if options.quiet else "requests go on" if held else "")
+        if not held:
+            raise CommandFailed(Exit.FAILED, "the lease had ended before; requests may have run meanwhile")
 
 
 @app.command(name="set-executor")
@@ -290,7 +357,7 @@ async def deactivate(node: str, /, *, options: Globals = DEFAULTS) -> None:
 
     Refused, naming who it is, while someone writes. Nodes below go with it, unless something else stands on them.
 
-    Examples:
+    For example:
       blockyard node deactivate disk
 
     Parameters
@@ -308,7 +375,7 @@ async def deactivate(node: str, /, *, options: Globals = DEFAULTS) -> None:
 async def activate(node: str, /, *, options: Globals = DEFAULTS) -> None:
     """Take a node back that was handed over. Fails while another process has the file.
 
-    Examples:
+    For example:
       blockyard node activate disk
 
     Parameters

@@ -51,7 +51,7 @@ async def create(
 async def list_(*, options: Globals = DEFAULTS) -> None:
     """List the secrets, without their values.
 
-    Examples:
+    For example:
       blockyard secret list
     """
     from blockyard.cli.output import Column

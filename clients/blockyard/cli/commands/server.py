@@ -11,7 +11,7 @@ app = sub_app("server")
 async def info(*, options: Globals = DEFAULTS) -> None:
     """Show the version, the drivers and the limits of the service.
 
-    Examples:
+    For example:
       blockyard server info
       blockyard server info --output json | jq .limits
     """

@@ -37,7 +37,7 @@ async def create(node: str, name: str, /, *, vm_state: Path | None = None, optio
 async def list_(node: str, /, *, options: Globals = DEFAULTS) -> None:
     """List the snapshots of an image, oldest first.
 
-    Examples:
+    For example:
       blockyard snapshot list disk
 
     Parameters

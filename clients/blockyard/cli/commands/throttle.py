@@ -1,6 +1,9 @@
 """`blockyard throttle`: groups of limits that nodes share."""
 
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Final
+
+from cyclopts import Parameter
 
 from blockyard.cli.app import sub_app
 from blockyard.cli.limits import Bps, Iops
@@ -10,18 +13,41 @@ from blockyard.cli.running import connected
 app = sub_app("throttle")
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a group limits. `none` removes a limit; what is not given stays."""
+
+    iops_total: Iops = None
+    """Requests per second, all together."""
+    iops_read: Iops = None
+    """Reads per second."""
+    iops_write: Iops = None
+    """Writes per second; zeroes and discards count."""
+    bps_total: Bps = None
+    """Bytes per second, all together: 100M is 100 MiB."""
+    bps_read: Bps = None
+    """Bytes read per second."""
+    bps_write: Bps = None
+    """Bytes written per second."""
+    iops_size_bytes: Annotated[Size | None, Parameter(name="--iops-size")] = None
+    """A longer request counts as several; 0 is off."""
+
+    def given(self) -> dict[str, Any]:
+        """Those that were said, by their names in the API."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+NO_LIMITS: Final = Limits()
+
+
 @app.command
 async def create(
     group: str,
     /,
     *,
-    iops_total: Iops = None,
-    iops_read: Iops = None,
-    iops_write: Iops = None,
-    bps_total: Bps = None,
-    bps_read: Bps = None,
-    bps_write: Bps = None,
-    iops_size: Size | None = None,
+    limits: Limits = NO_LIMITS,
     options: Globals = DEFAULTS,
 ) -> None:
     """Make a group of limits. A node joins it by the driver throttle.
@@ -38,26 +64,13 @@ async def create(
     ----------
     group
         Name of the group.
-    iops_total
-        Requests per second, all together.
-    iops_read
-        Reads per second.
-    iops_write
-        Writes per second; zeroes and discards count.
-    bps_total
-        Bytes per second, all together: 100M is 100 MiB.
-    bps_read
-        Bytes read per second.
-    bps_write
-        Bytes written per second.
-    iops_size
-        A longer request counts as several.
+    limits
+        See there.
     """
     from blockyard.cli.limits import group_facts
 
-    limits = _given(iops_total, iops_read, iops_write, bps_total, bps_read, bps_write, iops_size)
     async with connected(options) as (client, out):
-        out.one(await client.throttle.create(group, **limits), group_facts)
+        out.one(await client.throttle.create(group, **limits.given()), group_facts)
 
 
 @app.command
@@ -65,17 +78,11 @@ async def update(
     group: str,
     /,
     *,
-    iops_total: Iops = None,
-    iops_read: Iops = None,
-    iops_write: Iops = None,
-    bps_total: Bps = None,
-    bps_read: Bps = None,
-    bps_write: Bps = None,
-    iops_size: Size | None = None,
+    limits: Limits = NO_LIMITS,
     etag: str = "",
     options: Globals = DEFAULTS,
 ) -> None:
-    """Change limits of a group, all at once, also for requests that wait. What is not given stays.
+    """Change limits of a group, all at once, also for requests that wait. What is not given stays, none removes it.
 
     Examples:
       blockyard throttle update gold --iops-total 1k
@@ -85,35 +92,20 @@ async def update(
     ----------
     group
         The group.
-    iops_total
-        Requests per second, all together; none removes the limit. So with all others.
-    iops_read
-        Reads per second.
-    iops_write
-        Writes per second; zeroes and discards count.
-    bps_total
-        Bytes per second, all together.
-    bps_read
-        Bytes read per second.
-    bps_write
-        Bytes written per second.
-    iops_size
-        A longer request counts as several; 0 is off.
     etag
         Refuse if the group is no longer what it was with this etag.
     """
     from blockyard.cli.limits import group_facts
 
-    limits = _given(iops_total, iops_read, iops_write, bps_total, bps_read, bps_write, iops_size)
     async with connected(options) as (client, out):
-        out.one(await client.throttle.update(group, etag=etag, **limits), group_facts)
+        out.one(await client.throttle.update(group, etag=etag, **limits.given()), group_facts)
 
 
 @app.command(name="list")
 async def list_(*, options: Globals = DEFAULTS) -> None:
     """List the groups with their limits, what waits, and who uses them.
 
-    Examples:
+    For example:
       blockyard throttle list
     """
     from blockyard.cli.limits import GROUPS
@@ -126,7 +118,7 @@ async def list_(*, options: Globals = DEFAULTS) -> None:
 async def show(group: str, /, *, options: Globals = DEFAULTS) -> None:
     """Show a group: limits, nodes, how many requests were held up and for how long.
 
-    Examples:
+    For example:
       blockyard throttle show gold
 
     Parameters
@@ -159,12 +151,3 @@ async def delete(group: str, /, *, allow_missing: bool = False, options: Globals
     async with connected(options) as (client, out):
         await client.throttle.remove(group, allow_missing=allow_missing)
         out.done(DeleteThrottleGroupResponse(), "" if options.quiet else f"deleted throttle group {group}")
-
-
-def _given(*values: Any) -> dict[str, Any]:
-    """The limits that were said, by their names in the API."""
-    from blockyard.cli.limits import NAMES
-
-    return {
-        name: value for name, value in zip((*NAMES, "iops_size_bytes"), values, strict=True) if value is not None
-    }
