@@ -18,6 +18,7 @@ from blockyard.node.drivers.nbd import driver as nbd_driver
 from blockyard.node.drivers.nbd import handshake, transmission, unflushed
 from blockyard.node.drivers.nbd import options as nbd_options
 from blockyard.node.drivers.nbd import session as nbd_session
+from blockyard.node.drivers.qcow2 import bitmaps as qcow2_bitmaps
 from blockyard.node.drivers.quorum import driver as quorum
 from blockyard.node.drivers.quorum import reporting
 from blockyard.node.exports.nbd import limits as nbd
@@ -154,6 +155,10 @@ EXPECTED: dict[tuple[str, str], list[str]] = {
     ],
     ("LUKS", "header of LUKS1"): [size(luks.MAX_HEADER_LUKS1), size(luks2.COPY_SIZES[-1])],
     ("LUKS", "a request enciphered in the loop"): [size(_encrypting.INLINE_MAX), size(_encrypting.PIECE)],
+    ("qcow2", "bitmaps of an image that are used"): [
+        number(qcow2_bitmaps.MAX_LOADED), size(qcow2_bitmaps.MAX_LOADED_BYTES), size(qcow2.MAX_BITMAP_BYTES)
+    ],
+    ("qcow2", "bitmaps; their directory"): [number(qcow2.MAX_BITMAPS), size(qcow2.MAX_BITMAP_DIRECTORY_BYTES)],
     ("qcow2", "L1 table"): [size(qcow2.MAX_L1_BYTES), size(qcow2.MAX_REFCOUNT_TABLE_BYTES)],
     ("every service", "control calls at once"): [str(NodeConfig().max_control_calls)],
     ("every service", "calls at once that move data"): [str(NodeConfig().max_data_calls)],

@@ -11,7 +11,6 @@ from blockyard.base.errors import (
     InvalidArgument,
     LimitReached,
     NodeNotFound,
-    NotImplementedYet,
     RangeOutside,
     RequestIdReused,
     ResourceBusy,
@@ -81,7 +80,6 @@ async def test_the_default_granularity_follows_the_cluster_size(house: NodeHouse
         ({"name": ""}, InvalidArgument),
         ({"name": "x" * 1024}, InvalidArgument),
         ({"name": "a\0b"}, InvalidArgument),
-        ({"persistent": True}, NotImplementedYet),
     ],
 )
 async def test_what_cannot_be_a_bitmap_is_refused(memory_house: NodeHouse, fields, error):

@@ -4,17 +4,23 @@ import asyncio
 import json
 import random
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from blockyard.base.errors import BlockError
 from blockyard.base.units import KIB, MIB
+from blockyard.node.core.dirty import DirtyBitmap
 from blockyard.node.drivers.qcow2 import Qcow2
+from blockyard.node.interface.bitmaps import ImageBitmap
 from blockyard.node.interface.driver import BackingReference
 from blockyard.node.interface.flags import COMPRESSED, MAY_UNMAP
 from blockyard.node.interface.internal_snapshots import SnapshotWish
 from tests.support import peers
-from tests.support.crash import Guest, QemuCheck, Recorder
-from tests.support.ground import DriverChild
+from tests.support.crash import Guest, QemuCheck, Recorder, open_chain
+from tests.support.crash.log import CHANGES
+from tests.support.ground import DriverChild, Ground
 
 IMAGE = "disk.qcow2"
 BASE = "base.raw"
@@ -46,6 +52,8 @@ class Scenario:
     base: int = 0
     """Bytes of a raw backing file; 0: none."""
     snapshot: bool = False
+    bitmaps: tuple[str, ...] = ()
+    """Dirty bitmaps that the image keeps, made when it is filled."""
     options: dict[str, Any] = field(default_factory=dict)
     lazy: bool = False
 
@@ -262,6 +270,93 @@ class KeptSnapshots:
                 found.append(f"snapshot {name} has other bytes")
         return found
 
+
+async def write_tracked(scene: Scene, bitmaps: list[ImageBitmap], offset: int, length: int) -> None:
+    """A guest's write as the graph records it."""
+    await scene.guest.write(offset, length)
+    for bitmap in bitmaps:
+        assert bitmap.bits is not None
+        bitmap.bits.mark(offset, length)
+
+
+async def store_bitmaps(scene: Scene, bitmaps: list[ImageBitmap]) -> None:
+    """What a crash may show of them is judged by `TrueBitmaps`."""
+    await scene.driver.store_bitmaps(bitmaps)
+    scene.recorder.log.mark("bitmaps", names=[each.name for each in bitmaps])
+
+
+async def bitmaps_kept(scene: Scene) -> None:
+    found = scene.driver.take_bitmaps()
+    scene.recorder.log.mark("bitmaps", names=[each.name for each in found])
+    scene.recorder.log.mark("tracked", content=await scene.node.content())
+    await write_tracked(scene, found, 0, 8 * KIB)
+    await scene.guest.flush()
+    await write_tracked(scene, found, 100 * KIB, 40 * KIB)
+    await store_bitmaps(scene, found)
+    await write_tracked(scene, found, 300 * KIB, 4 * KIB)
+    added = ImageBitmap("added", 512, found[0].bits and DirtyBitmap(scene.node.size, 512), True)
+    assert added.bits is not None and found[0].bits is not None
+    added.bits.merge(found[0].bits)
+    await write_tracked(scene, [*found, added], 500 * KIB, 64 * KIB)
+    await store_bitmaps(scene, [*found, added])
+    await scene.driver.remove_bitmap(found[1].name)
+    found = [found[0], added]
+    await write_tracked(scene, found, 700 * KIB, 512)
+    await store_bitmaps(scene, found)
+    await store_bitmaps(scene, [])
+    await write_tracked(scene, found, 4 * KIB, 512)
+    await store_bitmaps(scene, found)
+    await scene.driver.close()
+
+
+class TrueBitmaps:
+    """A bitmap that is not in use covers everything that differs, and what was stored last is there."""
+
+    def problems(self, crash: Any) -> list[str]:
+        tracked = crash.marks("tracked")
+        if not tracked:
+            return []
+        stored = crash.marks("bitmaps")[-1]
+        written = any(entry.op in CHANGES for entry in crash.log.entries[stored.index : crash.cut])
+        try:
+            with ThreadPoolExecutor(1) as thread:
+                found, content = thread.submit(asyncio.run, _bitmaps_and_content(crash.directory)).result()
+        except BlockError as problem:
+            return [f"cannot be opened: {problem}"]
+        problems = []
+        if not written and sorted(stored.detail["names"]) != sorted(
+            name for name, bits in found.items() if bits is not None
+        ):
+            problems.append(f"{stored.detail['names']} were stored, found {sorted(found)}")
+        before = tracked[0].detail["content"]
+        for name, bits in found.items():
+            for at in range(0, len(content), 512):
+                if bits is not None and content[at : at + 512] != before[at : at + 512] and not bits.is_dirty(at):
+                    problems.append(f"bitmap {name} does not know of the change at {at}")
+                    break
+        return problems
+
+
+async def _bitmaps_and_content(place: Path) -> tuple[dict[str, DirtyBitmap | None], bytes]:
+    ground = Ground(place, threads=1)
+    try:
+        node = await open_chain(ground, IMAGE, "qcow2")
+        assert isinstance(node.driver, Qcow2)
+        return {each.name: each.bits for each in node.driver.take_bitmaps()}, await node.content()
+    finally:
+        await ground.leave()
+
+
+BITMAP_SCENARIOS = {
+    "bitmaps": Scenario(bitmaps_kept, filled=256 * KIB, bitmaps=("one", "two")),
+    "bitmaps of small clusters": Scenario(
+        bitmaps_kept, ("cluster_size=512", "refcount_bits=64"), filled=64 * KIB, bitmaps=("one", "two")
+    ),
+    "bitmaps with lazy refcounts": Scenario(
+        bitmaps_kept, ("cluster_size=4k", "lazy_refcounts=on"), bitmaps=("one", "two"), lazy=True
+    ),
+    "bitmaps over a backing file": Scenario(bitmaps_kept, base=512 * KIB, bitmaps=("one", "two")),
+}
 
 SNAPSHOT_SCENARIOS = {
     "snapshots": Scenario(snapshots, filled=256 * KIB),

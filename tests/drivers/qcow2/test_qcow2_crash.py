@@ -52,6 +52,8 @@ def prepared(scenario: Scenario, place: Path, recorder: Recorder) -> None:
     peers.run("qemu-img", "create", "-q", "-f", "qcow2", *options, path, str(scenario.size))
     if scenario.filled:
         peers.run("qemu-io", "-c", f"write -P 0x5a 0 {scenario.filled}", path)
+    for name in scenario.bitmaps:
+        peers.run("qemu-img", "bitmap", "--add", "-g", "4096", path, name)
     if scenario.snapshot:
         peers.run("qemu-img", "snapshot", "-c", "before", path)
     recorder.add(IMAGE, path.read_bytes())

@@ -20,7 +20,6 @@ from tests.support.qcow2_images import (
     driver_of,
     filled_image,
     opened,
-    qemu_check,
     qemu_create,
     qemu_write,
 )
@@ -232,23 +231,6 @@ async def test_an_encrypted_image_is_refused_by_name(ground: Ground):
     luks_image(ground.root / "disk")
     with pytest.raises(UnsupportedFeature, match="LUKS encryption"):
         await opened(ground, "disk", read_only=True)
-
-
-async def test_the_first_write_and_no_earlier_takes_the_word_of_stale_bitmaps_back(ground: Ground):
-    path = filled_image(ground.root)
-    peers.run("qemu-img", "bitmap", "--add", path, "bits")
-    before = hdr.decode(path.read_bytes()[:4096], "x")
-    assert before.header.autoclear == hdr.AUTOCLEAR_BITMAPS
-    node = await opened(ground, "disk")
-    await node.content()
-    await ground.close_all()
-    assert hdr.decode(path.read_bytes()[:4096], "x") == before
-    node = await opened(ground, "disk")
-    await node.write(0, b"x" * 512)
-    assert hdr.decode_fixed(path.read_bytes()[:512], "x").autoclear == 0
-    await ground.close_all()
-    assert hdr.decode(path.read_bytes()[:4096], "x").extensions == before.extensions
-    assert qemu_check(path)["corruptions"] == 0
 
 
 async def test_unknown_extensions_and_autoclear_bits_survive_or_go_as_the_spec_says(ground: Ground):

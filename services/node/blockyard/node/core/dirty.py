@@ -186,8 +186,16 @@ class DirtyBitmap:
 
     def deserialize(self, data: bytes | bytearray | memoryview, start: int = 0) -> None:
         """Replace the bytes from `start` on by stored ones. What they say past the last granule is ignored."""
+        self.put(data, start)
+        self.settle()
+
+    def put(self, data: bytes | bytearray | memoryview, start: int) -> None:
+        """As `deserialize`, for one of many pieces; `settle` after the last."""
         taken = min(len(data), len(self._bits) - start)
         self._bits[start : start + taken] = memoryview(data)[:taken]
+
+    def settle(self) -> None:
+        """Make `count` right after `put`."""
         self._mask_tail()
         self._recount()
 

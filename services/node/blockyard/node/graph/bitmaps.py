@@ -20,6 +20,8 @@ class Bitmap:
     owner: str = ""
     """Who froze it; empty if nobody."""
     persistent: bool = False
+    in_image: bool = False
+    """It is persistent, and the node's image keeps it."""
     internal: bool = False
     """A session's own, not a client's."""
     inconsistent: bool = False

@@ -35,6 +35,7 @@ from blockyard.node.graph.modes import ready_to_write
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.opening import Opener
 from blockyard.node.graph.permissions import refresh
+from blockyard.node.graph.persisting import close_driver
 from blockyard.node.graph.secrets import SecretKind
 from blockyard.node.graph.user import RESIZER, User
 from blockyard.node.interface.flags import Preallocation
@@ -215,7 +216,7 @@ class Graph:
                     try:
                         await requests.flush(node)
                     finally:
-                        await node.driver.close()
+                        await close_driver(node)
         finally:
             let_go(node)
             for edge in node.children.values():
@@ -293,7 +294,7 @@ class Graph:
     async def retire(self, node: Node) -> None:
         """Close a node that was flushed and has left the graph, and publish that it is gone."""
         try:
-            await node.driver.close()
+            await close_driver(node)
         except BlockError as problem:
             self.report(node.name, "close-failed", {"error": str(problem)})
         for listener in self.on_closed:

@@ -166,7 +166,7 @@ class BitmapKind:
         node_name, _, bitmap_name = name.partition("/")
         node = self._graph.kept.lasting_part(node_name)
         bitmap = node.bitmaps.get(bitmap_name) if node is not None else None
-        if bitmap is None or bitmap.internal:
+        if bitmap is None or bitmap.internal or bitmap.in_image:
             return None
         return json.dumps({"granularity": bitmap.bits.granularity, "recording": bitmap.recording})
 

@@ -143,7 +143,7 @@ async def activate(graph: "Graph", node: "Node") -> None:
     for each in group:
         for bitmap in each.bitmaps.values():
             bitmap.resize(each.driver.size)
-            if bitmap.recording:
+            if bitmap.recording and not bitmap.in_image:
                 bitmap.mark(0, each.driver.size)
     graph.changed(*group)
 

@@ -35,6 +35,7 @@ from blockyard.node.graph.internal_snapshots import confirm
 from blockyard.node.graph.modes import ready_to_write
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.permissions import refresh
+from blockyard.node.graph.persisting import adopt, close_driver
 from blockyard.node.graph.referring import path_of
 from blockyard.node.interface.driver import BackingReference, ChildSlot, Driver, DriverContext, FormatDriver
 from blockyard.node.interface.flags import Role
@@ -130,7 +131,7 @@ class Opener:
             for node in self.opened:
                 closing.callback(_detach, list(node.children.values()))
                 closing.callback(let_go, node)
-                closing.push_async_callback(node.driver.close)
+                closing.push_async_callback(close_driver, node)
             self.opened = []
             self.leave_names()
 
@@ -276,6 +277,7 @@ class Opener:
         node.filename = self._environment.storage.display(node.path) if node.path else ""
         if isinstance(driver, FormatDriver) and (reference := driver.backing()) is not None:
             node.backing_filename, node.backing_format = reference.filename, reference.format
+        adopt(node)
         self.opened.append(node)
         return node
 

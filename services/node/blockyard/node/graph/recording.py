@@ -10,6 +10,9 @@ from blockyard.base.errors import InvalidArgument, LimitReached, ResourceExists,
 from blockyard.base.units import KIB
 from blockyard.node.core.dirty import DEFAULT_GRANULARITY, DirtyBitmap
 from blockyard.node.graph.bitmaps import Bitmap
+from blockyard.node.graph.drain import drained
+from blockyard.node.graph.modes import ready_to_write
+from blockyard.node.graph.persisting import check_can_keep, remove, require_changeable
 
 if TYPE_CHECKING:
     from blockyard.node.graph.graph import Graph
@@ -30,8 +33,25 @@ def find(node: "Node", name: str) -> Bitmap:
     return bitmap
 
 
-def create(graph: "Graph", node: "Node", name: str, granularity: int = 0, *, recording: bool = True) -> Bitmap:
-    """Begin to record a node's writes. Raises ResourceExists, InvalidArgument or LimitReached."""
+def _found_to_change(node: "Node", name: str) -> Bitmap:
+    """Raises ResourceNotFound, or NodeReadOnly for one that only a writable image can keep so."""
+    bitmap = find(node, name)
+    if bitmap.in_image:
+        require_changeable(node)
+    return bitmap
+
+
+def create(
+    graph: "Graph",
+    node: "Node",
+    name: str,
+    granularity: int = 0,
+    *,
+    recording: bool = True,
+    persistent: bool = False,
+) -> Bitmap:
+    """Begin to record a node's writes. Raises ResourceExists, InvalidArgument or LimitReached; for a persistent one
+    also OperationUnsupported or NodeReadOnly."""
     if not 1 <= len(name.encode(errors="surrogatepass")) <= MAX_NAME_BYTES or "\0" in name:
         raise InvalidArgument("name", f"1 to {MAX_NAME_BYTES} bytes without NUL", repr(name[:64]))
     if name in node.bitmaps:
@@ -39,7 +59,10 @@ def create(graph: "Graph", node: "Node", name: str, granularity: int = 0, *, rec
     if len(node.bitmaps) >= MAX_BITMAPS:
         raise LimitReached("bitmaps of a node", MAX_BITMAPS)
     bits = DirtyBitmap(node.driver.size, granularity or default_granularity(node))
-    bitmap = node.bitmaps[name] = Bitmap(name, bits, recording=recording)
+    if persistent:
+        check_can_keep(node, name, bits.granularity)
+    bitmap = Bitmap(name, bits, recording=recording, persistent=persistent, in_image=persistent)
+    node.bitmaps[name] = bitmap
     _changed(graph, node)
     return bitmap
 
@@ -62,12 +85,25 @@ def default_granularity(node: "Node") -> int:
 
 def delete(graph: "Graph", node: "Node", name: str) -> Bitmap:
     """Forget a bitmap; what it was. Raises ResourceNotFound or ResourceBusy."""
-    bitmap = find(node, name)
+    bitmap = _found_to_change(node, name)
     bitmap.require_unowned()
     del node.bitmaps[name]
     graph.kept.touch_bitmap(node, name)
     _changed(graph, node)
     return bitmap
+
+
+async def delete_durably(graph: "Graph", node: "Node", name: str) -> None:
+    """As `delete`; the image, or the catalogue, has forgotten it too when this returns."""
+    bitmap = find(node, name)
+    bitmap.require_unowned()
+    if bitmap.in_image:
+        await ready_to_write(graph, node)
+        require_changeable(node)
+        async with drained(node):
+            await remove(node, name)
+    deleted = delete(graph, node, name)
+    await graph.kept.commit(lambda: put_back(graph, node, deleted))
 
 
 def put_back(graph: "Graph", node: "Node", bitmap: Bitmap) -> None:
@@ -79,7 +115,7 @@ def put_back(graph: "Graph", node: "Node", bitmap: Bitmap) -> None:
 
 def clear(graph: "Graph", node: "Node", name: str) -> Bitmap:
     """Mark nothing dirty. Raises ResourceNotFound or ResourceBusy."""
-    bitmap = find(node, name)
+    bitmap = _found_to_change(node, name)
     bitmap.require_free()
     bitmap.bits.clear_all()
     graph.changed(node)
@@ -88,7 +124,7 @@ def clear(graph: "Graph", node: "Node", name: str) -> Bitmap:
 
 def set_recording(graph: "Graph", node: "Node", name: str, recording: bool) -> Bitmap:
     """Record new writes, or stop. Raises ResourceNotFound or ResourceBusy."""
-    bitmap = find(node, name)
+    bitmap = _found_to_change(node, name)
     bitmap.require_free()
     bitmap.recording = recording
     _changed(graph, node)
@@ -97,7 +133,7 @@ def set_recording(graph: "Graph", node: "Node", name: str, recording: bool) -> B
 
 def merge(graph: "Graph", node: "Node", name: str, sources: Sequence[Bitmap]) -> Bitmap:
     """Mark dirty here what is dirty in others; all or nothing. Raises ResourceBusy for any in use."""
-    target = find(node, name)
+    target = _found_to_change(node, name)
     for bitmap in (target, *sources):
         bitmap.require_free()
     for source in sources:

@@ -7,7 +7,9 @@ transaction they are about one instant.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from blockyard.node.graph import recording
+from blockyard.base.errors import BlockError
+from blockyard.node.graph import persisting, recording
+from blockyard.node.graph.drain import drained
 from blockyard.node.graph.transaction import Action, Plan
 
 if TYPE_CHECKING:
@@ -39,14 +41,30 @@ class _OnNode(Action):
 class CreateBitmap(_OnNode):
     """Begin to record a node's writes."""
 
-    def __init__(self, node_name: str, name: str, granularity: int = 0, *, is_recording: bool = True) -> None:
+    def __init__(
+        self,
+        node_name: str,
+        name: str,
+        granularity: int = 0,
+        *,
+        is_recording: bool = True,
+        is_persistent: bool = False,
+    ) -> None:
         super().__init__(node_name, name)
         self._granularity = granularity
+        self._persistent = is_persistent
         self._recording = is_recording
 
     def apply(self, plan: Plan) -> None:
         node = plan.get(self._node_name)
-        recording.create(plan.graph, node, self._name, self._granularity, recording=self._recording)
+        recording.create(
+            plan.graph,
+            node,
+            self._name,
+            self._granularity,
+            recording=self._recording,
+            persistent=self._persistent,
+        )
 
         def restore() -> None:
             del node.bitmaps[self._name]
@@ -58,10 +76,12 @@ class CreateBitmap(_OnNode):
 class DeleteBitmap(_OnNode):
     """Forget a bitmap."""
 
+    _deleted: "Bitmap | None" = None
+
     def apply(self, plan: Plan) -> None:
         node = plan.get(self._node_name)
         before = dict(node.bitmaps)
-        recording.delete(plan.graph, node, self._name)
+        self._deleted = recording.delete(plan.graph, node, self._name)
 
         def restore() -> None:
             node.bitmaps.clear()
@@ -69,6 +89,15 @@ class DeleteBitmap(_OnNode):
             node.record_bitmaps()
 
         plan.changes.also(restore)
+
+    async def commit(self, plan: Plan) -> None:
+        node = plan.graph.nodes.get(self._node_name)
+        if node is not None and self._deleted is not None and self._deleted.in_image:
+            try:
+                async with drained(node):
+                    await persisting.remove(node, self._name)
+            except BlockError as problem:  # closing the node stores those that are left
+                plan.graph.report(node.name, "bitmap-not-removed", {"name": self._name, "error": str(problem)})
 
 
 class ClearBitmap(_OnNode):

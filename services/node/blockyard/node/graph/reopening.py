@@ -24,6 +24,7 @@ from blockyard.node.graph.drain import parents_first
 from blockyard.node.graph.freezing import hold_chain
 from blockyard.node.graph.opening import Opener, inherit
 from blockyard.node.graph.permissions import refresh
+from blockyard.node.graph.persisting import store
 from blockyard.node.graph.redefining import Reference, Step, slot_of, steps_for
 from blockyard.node.graph.switching import Switching
 from blockyard.node.graph.transaction import Action, Plan
@@ -93,6 +94,8 @@ class Reopen(Action):
     async def settle_down(self, plan: Plan) -> None:
         for node in self.touches(plan):
             await requests.flush(node)
+        for step in self._steps:  # while what is below may still be written
+            await store(step.node)
 
     # --- the change --------------------------------------------------------------------------------------
 

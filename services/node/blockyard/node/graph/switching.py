@@ -17,6 +17,7 @@ from blockyard.base.errors import BackingChanged
 from blockyard.node.graph import requests
 from blockyard.node.graph.drain import drained
 from blockyard.node.graph.permissions import tell
+from blockyard.node.graph.persisting import adopt, store
 from blockyard.node.interface.abilities import Reconfigurable
 from blockyard.node.interface.driver import FormatDriver
 
@@ -101,6 +102,7 @@ class Switching:
         await self._held.enter_async_context(drained(self.node))
 
     async def _close(self) -> None:
+        await store(self.node)
         self._is_open = False
         await self.node.driver.close()
 
@@ -125,6 +127,7 @@ class Switching:
         node = self.node
         node.context = context
         node.adopt_driver()
+        adopt(node, anew=self._before.inactive and not context.inactive)
         tell(node)
 
 

@@ -3,9 +3,11 @@
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
-from blockyard.base.errors import InvalidArgument, NotImplementedYet, ResourceNotFound
+from blockyard.base.errors import InvalidArgument
 from blockyard.node.graph import recording
 from blockyard.node.graph.graph import Graph
+from blockyard.node.graph.modes import ready_to_write
+from blockyard.node.graph.node import Node
 from blockyard.node.graph.temporary import borrowed
 from blockyard.node.rpc.convert import dirty_bitmap
 from blockyard.node.rpc.memory import RequestMemory
@@ -25,16 +27,28 @@ class BitmapServicer(BitmapServiceServicer):
 
     async def CreateBitmap(self, request: bitmap_pb2.CreateBitmapRequest, context: Any) -> types_pb2.DirtyBitmap:  # noqa: N802
         async def work() -> types_pb2.DirtyBitmap:
-            if request.persistent:
-                raise NotImplementedYet("persistent", "bitmaps live as long as their node is open")
             node = self._graph.get(request.node_name)
+            if request.persistent and node.waits_for_writer:
+                await ready_to_write(self._graph, node)
             bitmap = recording.create(
-                self._graph, node, request.name, request.granularity_bytes, recording=not request.disabled
+                self._graph,
+                node,
+                request.name,
+                request.granularity_bytes,
+                recording=not request.disabled,
+                persistent=request.persistent,
             )
             await self._graph.kept.commit(lambda: recording.delete(self._graph, node, request.name))
             return dirty_bitmap(node, bitmap)
 
         return await self._memory.once(request, work)
+
+    async def _node_to_change(self, reference: Any) -> Node:
+        """The node of a bitmap that is to be changed: an image that keeps it must be writable."""
+        node = self._graph.get(reference.node_name)
+        if node.waits_for_writer and recording.find(node, reference.name).in_image:
+            await ready_to_write(self._graph, node)
+        return node
 
     async def GetBitmap(self, request: bitmap_pb2.GetBitmapRequest, context: Any) -> types_pb2.DirtyBitmap:  # noqa: N802
         node = self._graph.get(request.node_name)
@@ -55,23 +69,18 @@ class BitmapServicer(BitmapServiceServicer):
         self, request: bitmap_pb2.DeleteBitmapRequest, context: Any
     ) -> bitmap_pb2.DeleteBitmapResponse:
         node = self._graph.get(request.node_name)
-        try:
-            deleted = recording.delete(self._graph, node, request.name)
-        except ResourceNotFound:
-            if not request.allow_missing:
-                raise
-        else:
-            await self._graph.kept.commit(lambda: recording.put_back(self._graph, node, deleted))
+        if request.name in node.bitmaps or not request.allow_missing:
+            await recording.delete_durably(self._graph, node, request.name)
         return bitmap_pb2.DeleteBitmapResponse()
 
     async def ClearBitmap(self, request: bitmap_pb2.ClearBitmapRequest, context: Any) -> types_pb2.DirtyBitmap:  # noqa: N802
-        node = self._graph.get(request.node_name)
+        node = await self._node_to_change(request)
         return dirty_bitmap(node, recording.clear(self._graph, node, request.name))
 
     async def SetBitmapRecording(  # noqa: N802
         self, request: bitmap_pb2.SetBitmapRecordingRequest, context: Any
     ) -> types_pb2.DirtyBitmap:
-        node = self._graph.get(request.node_name)
+        node = await self._node_to_change(request)
         before = recording.find(node, request.name).recording
         bitmap = recording.set_recording(self._graph, node, request.name, request.recording)
 
@@ -82,7 +91,7 @@ class BitmapServicer(BitmapServiceServicer):
         return dirty_bitmap(node, bitmap)
 
     async def MergeBitmaps(self, request: bitmap_pb2.MergeBitmapsRequest, context: Any) -> types_pb2.DirtyBitmap:  # noqa: N802
-        node = self._graph.get(request.target.node_name)
+        node = await self._node_to_change(request.target)
         sources = [recording.find(self._graph.get(item.node_name), item.name) for item in request.sources]
         return dirty_bitmap(node, recording.merge(self._graph, node, request.target.name, sources))
 

@@ -118,10 +118,12 @@ def _reopen(wish: node_pb2.ReopenNodesRequest) -> Action:
 
 
 def _create_bitmap(wish: bitmap_pb2.CreateBitmapRequest) -> Action:
-    if wish.persistent:
-        raise NotImplementedYet("persistent", "bitmaps live as long as their node is open")
     return recording_actions.CreateBitmap(
-        wish.node_name, wish.name, wish.granularity_bytes, is_recording=not wish.disabled
+        wish.node_name,
+        wish.name,
+        wish.granularity_bytes,
+        is_recording=not wish.disabled,
+        is_persistent=wish.persistent,
     )
 
 

@@ -4,12 +4,21 @@ The hot path is `lookup`: an L2 table in memory answers a request inside one clu
 accesses and no allocation but the answer.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import ClassVar, Final, Self
 
 from blockyard.base.errors import OperationUnsupported, ResourceBusy, ResourceNotFound
-from blockyard.node.drivers.qcow2 import amending, checking, creating, opening, rebasing, snapshots, vmstate
+from blockyard.node.drivers.qcow2 import (
+    amending,
+    checking,
+    creating,
+    opening,
+    rebasing,
+    snapshots,
+    storing,
+    vmstate,
+)
 from blockyard.node.drivers.qcow2.allocation import Reservation
 from blockyard.node.drivers.qcow2.dropping import Dropper
 from blockyard.node.drivers.qcow2.image import Image
@@ -20,6 +29,7 @@ from blockyard.node.formats.qcow2 import header as hdr
 from blockyard.node.formats.qcow2 import measuring
 from blockyard.node.formats.qcow2 import snapshots as records
 from blockyard.node.formats.qcow2.tables import COPIED, OFFSET
+from blockyard.node.interface.bitmaps import ImageBitmap
 from blockyard.node.interface.child import Buffer
 from blockyard.node.interface.driver import (
     BackingReference,
@@ -90,7 +100,7 @@ class Qcow2(FormatDriver):
 
     async def close(self) -> None:
         image = self.image
-        if image.context.read_only or image.broken or not image.unlocked:
+        if image.context.read_only or image.broken or not image.written:
             return
         await image.writeback.retire()
 
@@ -297,6 +307,26 @@ class Qcow2(FormatDriver):
             size,
             item.icount,
         )
+
+    # --- dirty bitmaps -----------------------------------------------------------------------------------
+
+    @property
+    def stores_bitmaps(self) -> bool:
+        return self.image.header.version >= 3 and self.image.shown is None
+
+    def take_bitmaps(self) -> list[ImageBitmap]:
+        return self.image.bitmaps.take()
+
+    def check_can_store(self, names: Sequence[str], granularity: int) -> None:
+        storing.check_can_store(self.image, names, granularity)
+
+    async def store_bitmaps(self, bitmaps: Sequence[ImageBitmap]) -> None:
+        async with self.image.changing:
+            await storing.store(self.image, bitmaps)
+
+    async def remove_bitmap(self, name: str) -> None:
+        async with self.image.changing:
+            await storing.remove(self.image, name)
 
     # --- permissions -------------------------------------------------------------------------------------
 

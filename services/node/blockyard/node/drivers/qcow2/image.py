@@ -21,6 +21,7 @@ from blockyard.node.interface.driver import BackingReference, DriverContext
 if TYPE_CHECKING:
     from blockyard.node.drivers.qcow2.allocation import Space
     from blockyard.node.drivers.qcow2.allocator import Allocator
+    from blockyard.node.drivers.qcow2.bitmaps import Bitmaps
     from blockyard.node.drivers.qcow2.compressed import Compressed
     from blockyard.node.drivers.qcow2.guard import Guard
     from blockyard.node.drivers.qcow2.l1 import L1
@@ -37,6 +38,7 @@ class Image:
     l2: L2
     refcounts: Refcounts
     allocator: Allocator
+    bitmaps: Bitmaps
     writeback: Writeback
     guard: Guard
     compressed: Compressed
@@ -69,6 +71,8 @@ class Image:
         """Opened to be repaired: until that is done only `check` may write."""
         self.unlocked = False
         """The first write of this session has announced itself in the header (see `before_write`)."""
+        self.written = False
+        """It was unlocked at some time."""
 
     @property
     def header(self) -> hdr.Header:
@@ -135,12 +139,14 @@ class Image:
         """Announce the first change in the header."""
         if self.context.read_only:
             raise NodeReadOnly(self.context.node_name)
-        if self.header.version >= 3 and self.header.autoclear:
+        await self.bitmaps.announce()
+        maintained = hdr.AUTOCLEAR_BITMAPS if self.bitmaps.is_valid else 0
+        if self.header.version >= 3 and self.header.autoclear & ~maintained:
             # What we do not maintain must not be believed by those who do (spec, autoclear_features).
-            self.update_header(autoclear=0)
+            self.update_header(autoclear=self.header.autoclear & maintained)
             await self.write_features()
             await self.file.flush()
-        self.unlocked = True
+        self.unlocked = self.written = True
 
     async def switch(self, offset: int, data: bytes) -> None:
         """Rewrite a group of header fields (one sector) durably.

@@ -19,6 +19,7 @@ from blockyard.base.ranges import ByteRange
 from blockyard.node.drivers.qcow2 import checking
 from blockyard.node.drivers.qcow2.allocation import Space
 from blockyard.node.drivers.qcow2.allocator import Allocator
+from blockyard.node.drivers.qcow2.bitmaps import Bitmaps
 from blockyard.node.drivers.qcow2.compressed import Compressed
 from blockyard.node.drivers.qcow2.guard import Guard
 from blockyard.node.drivers.qcow2.image import Image
@@ -70,10 +71,24 @@ async def open_image(context: DriverContext, options: Qcow2Options) -> Image:
     image.snapshots, image.snapshot_table_bytes = await _read_snapshots(image)
     if options.snapshot:
         await _show(image, _found(image, options.snapshot))
+    image.bitmaps = Bitmaps(image)
     await assemble(image)
+    if image.shown is None:
+        await _load_bitmaps(image)
     if header.incompatible & hdr.DIRTY and not context.read_only and not options.repair:
         await _recover(image)
     return image
+
+
+async def _load_bitmaps(image: Image) -> None:
+    try:
+        await image.bitmaps.load()
+    except ImageCorrupt as problem:
+        if not image.options.repair:
+            raise
+        # They cannot be had; a repair must go on, and the first write declares them void.
+        image.bitmaps = Bitmaps(image)
+        image.context.report("bitmap-unusable", {"name": "", "problem": str(problem)})
 
 
 async def view_of(image: Image, snapshot: snapshots.Snapshot) -> Image:

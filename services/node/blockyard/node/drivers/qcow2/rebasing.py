@@ -21,18 +21,13 @@ from blockyard.node.interface.driver import BackingReference
 async def change_backing(image: Image, reference: BackingReference | None) -> None:
     """Invariant 8 of `ordering`."""
     await image.before_write()
-    changed = rewritten(image.cluster, reference)
-    await unbroken(_change(image, changed))
+    rewritten(image.cluster, reference)  # raises before anything is changed
+    await unbroken(_change(image, reference))
 
 
-async def _change(image: Image, changed: hdr.HeaderCluster) -> None:
+async def _change(image: Image, reference: BackingReference | None) -> None:
     await image.writeback.settle()
-    # Health bits may have changed since `changed` was made.
-    now = image.header
-    await replace_header(
-        image,
-        changed.with_header(incompatible=now.incompatible, compatible=now.compatible, autoclear=now.autoclear),
-    )
+    await replace_header(image, rewritten(image.cluster, reference))
 
 
 async def replace_header(image: Image, changed: hdr.HeaderCluster) -> None:

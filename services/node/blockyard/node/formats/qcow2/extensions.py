@@ -109,3 +109,7 @@ def decode_bitmaps(data: bytes, image: str) -> BitmapsExtension:
         raise ImageCorrupt(image, "length of the bitmaps extension", str(_BITMAPS.size), str(len(data)))
     count, _, size, offset = _BITMAPS.unpack(data)
     return BitmapsExtension(count, size, offset)
+
+
+def encode_bitmaps(place: BitmapsExtension) -> bytes:
+    return _BITMAPS.pack(place.bitmaps, 0, place.directory_size, place.directory_offset)

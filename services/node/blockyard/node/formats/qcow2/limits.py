@@ -45,5 +45,8 @@ MAX_BITMAP_DIRECTORY_BYTES: Final = 64 * MIB
 MAX_BITMAP_TABLE_BYTES: Final = 0x8000000 * 8
 """BME_MAX_TABLE_SIZE entries of 8 bytes; a table is read piece by piece."""
 
+MAX_BITMAP_BYTES: Final = 512 * MIB
+"""BME_MAX_PHYS_SIZE: bits of one bitmap."""
+
 SECTOR: Final = 512
 """What a disk writes whole or not at all; also the unit of compressed lengths (spec, L2 entries)."""
