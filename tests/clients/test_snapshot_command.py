@@ -75,6 +75,17 @@ async def test_what_changed_and_what_is_allocated_is_listed(cli: Cli, house: Nod
     assert [line.split()[0] for line in allocated[1:]] == ["0x0"]
 
 
+async def test_overlays_are_put_above_several_disks(cli: Cli, house: NodeHouse):
+    await house.client.images.create("other", MIB, format="qcow2")
+    await house.client.nodes.open(qcow2(file("other"), backing=NO_NODE, node_name="other"))
+    out = (await cli("snapshot", "overlay", "disk=top1", "other=top2")).out
+    assert "guests were held for" in out
+    assert (await house.client.nodes.get("disk")).read_only
+    made = (await cli("snapshot", "overlay", "disk=top3", "-o", "json")).code
+    assert made != 0  # it has an overlay already
+    assert (await cli("snapshot", "overlay", "disk")).code != 0
+
+
 def test_a_string_names_a_node_or_a_snapshot_of_it():
     assert point_in_time("disk") == PointInTime(node_name="disk")
     assert point_in_time("disk@a@b") == PointInTime(node_name="disk", snapshot="a@b")

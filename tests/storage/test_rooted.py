@@ -367,3 +367,32 @@ def test_a_component_swapped_for_a_link_never_leads_outside(opener, root: Path):
         thread.join()
     assert SECRET.decode() not in outcomes, outcomes
     assert outcomes.get("PATH_DENIED", 0) > 0, "the race never met a link; the test proves nothing"
+
+
+@pytest.mark.parametrize(
+    ("image", "path", "name"),
+    (
+        ("top", "base", "base"),
+        ("a/top", "base", "../base"),
+        ("a/top", "a/b/base", "b/base"),
+        ("a/b/top", "c/base", "../../c/base"),
+        ("top", "n:b", "./n:b"),
+    ),
+)
+def test_a_header_can_name_a_file_as_seen_from_the_image(image: str, path: str, name: str, tmp_path: Path):
+    with RootedStorage([tmp_path]) as storage:
+        assert storage.name_for(image, path, absolute=False) == name
+        assert storage.is_same(storage.relative_to_image(image, name), path)
+        whole = storage.name_for(image, path, absolute=True)
+        assert whole == f"{tmp_path.resolve()}/{path}"
+        assert storage.is_same(storage.relative_to_image(image, whole), path)
+
+
+def test_beneath_two_roots_there_is_no_relative_name(tmp_path: Path):
+    roots = [tmp_path / "one", tmp_path / "two"]
+    for root in roots:
+        root.mkdir()
+    with RootedStorage(roots) as storage:
+        with pytest.raises(InvalidArgument):
+            storage.name_for("top", f"{roots[1]}/base", absolute=False)
+        assert storage.name_for("top", f"{roots[1]}/base", absolute=True) == f"{roots[1].resolve()}/base"

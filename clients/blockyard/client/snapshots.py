@@ -7,13 +7,13 @@
 `node_name` is always the node of the image itself, not a filter above it.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 from blockyard.client.calls import Service
 from blockyard.v1 import control_pb2 as control
-from blockyard.v1.control_pb2 import PointInTime, Snapshot, SnapshotExtent
+from blockyard.v1.control_pb2 import Overlay, PointInTime, Snapshot, SnapshotExtent
 from blockyard.v1.types_pb2 import BlockDriverState
 
 _PIECE: Final = 256 * 1024
@@ -67,6 +67,37 @@ class Snapshots:
         """Open one as a read-only node."""
         request = control.OpenSnapshotRequest(node_name=node_name, snapshot=snapshot, new_node_name=new_node_name)
         return await self._service.unary("OpenSnapshot", request, BlockDriverState)
+
+    async def overlay(
+        self,
+        node_name: str,
+        filename: str,
+        overlay_node_name: str = "",
+        *,
+        existing: bool = False,
+        absolute: bool = False,
+        backing_file: str = "",
+        request_id: str = "",
+        timeout: float | None = None,
+    ) -> control.CreateOverlaysResponse:
+        """An overlay snapshot of one node; `overlays` takes them of several at one instant."""
+        wanted = Overlay(
+            node_name=node_name,
+            filename=filename,
+            overlay_node_name=overlay_node_name,
+            existing=existing,
+            backing_file=backing_file,
+        )
+        if absolute:
+            wanted.backing_naming = Overlay.BACKING_NAMING_ABSOLUTE
+        return await self.overlays([wanted], request_id=request_id, timeout=timeout)
+
+    async def overlays(
+        self, wanted: Iterable[Overlay], *, request_id: str = "", timeout: float | None = None
+    ) -> control.CreateOverlaysResponse:
+        """Overlay snapshots, all of them or none; the reply tells how long guests were held."""
+        request = control.CreateOverlaysRequest(overlays=wanted, request_id=request_id)
+        return await self._service.unary("CreateOverlays", request, control.CreateOverlaysResponse, timeout)
 
     async def save_state(
         self,

@@ -1,4 +1,4 @@
-"""`blockyard snapshot`: snapshots inside images. Overlays, which are snapshots too, are in `blockyard graph`."""
+"""`blockyard snapshot`: snapshots inside images, and overlays, which are snapshots too."""
 
 from pathlib import Path
 
@@ -195,6 +195,48 @@ async def load_state(
             with file.open("ab" if written else "wb") as target:
                 written += target.write(piece)
         out.done(SaveVmStateResponse(written_bytes=written), "" if options.quiet else f"{written} bytes read")
+
+
+@app.command
+async def overlay(
+    *pairs: str,
+    existing: bool = False,
+    absolute: bool = False,
+    options: Globals = DEFAULTS,
+) -> None:
+    """Put new images above nodes, which stay as they are; of several nodes at one instant.
+
+    Examples:
+      blockyard snapshot overlay disk=disk-1.qcow2
+      blockyard snapshot overlay system=system-1.qcow2 data=data-1.qcow2
+
+    Parameters
+    ----------
+    pairs
+        NODE=FILE each: the node, and the overlay's image.
+    existing
+        The images are there, and their headers name those of the nodes.
+    absolute
+        Headers name the nodes' images from the root of the file system, not as seen from the overlay.
+    """
+    from blockyard.base.errors import InvalidArgument
+    from blockyard.cli.describe import NODES
+    from blockyard.v1.control_pb2 import Overlay
+
+    naming = Overlay.BACKING_NAMING_ABSOLUTE if absolute else Overlay.BACKING_NAMING_UNSPECIFIED
+    wanted = []
+    for pair in pairs:
+        node, equals, filename = pair.partition("=")
+        if not equals:
+            raise InvalidArgument("pairs", "NODE=FILE", pair)
+        wanted.append(Overlay(node_name=node, filename=filename, existing=existing, backing_naming=naming))
+    async with connected(options) as (client, out):
+        reply = await client.snapshots.overlays(wanted)
+        pause, skew = reply.pause.ToNanoseconds() / 1e6, reply.skew.ToNanoseconds() / 1e6
+        if out.for_people:
+            out.many(reply.nodes, NODES)
+        remark = f"guests were held for {pause:.1f} ms, {skew:.1f} ms of it until all were still"
+        out.done(reply, "" if options.quiet else remark)
 
 
 @app.command

@@ -1,5 +1,6 @@
 import datetime
 
+from blockyard.v1 import drivers_pb2 as _drivers_pb2
 from blockyard.v1 import types_pb2 as _types_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
@@ -21,6 +22,50 @@ class SecretFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 SECRET_FORMAT_UNSPECIFIED: SecretFormat
 SECRET_FORMAT_RAW: SecretFormat
 SECRET_FORMAT_BASE64: SecretFormat
+
+class Overlay(_message.Message):
+    __slots__ = ("node_name", "filename", "overlay_node_name", "existing", "backing_naming", "backing_file", "qcow2")
+    class BackingNaming(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        BACKING_NAMING_UNSPECIFIED: _ClassVar[Overlay.BackingNaming]
+        BACKING_NAMING_RELATIVE: _ClassVar[Overlay.BackingNaming]
+        BACKING_NAMING_ABSOLUTE: _ClassVar[Overlay.BackingNaming]
+    BACKING_NAMING_UNSPECIFIED: Overlay.BackingNaming
+    BACKING_NAMING_RELATIVE: Overlay.BackingNaming
+    BACKING_NAMING_ABSOLUTE: Overlay.BackingNaming
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    FILENAME_FIELD_NUMBER: _ClassVar[int]
+    OVERLAY_NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    EXISTING_FIELD_NUMBER: _ClassVar[int]
+    BACKING_NAMING_FIELD_NUMBER: _ClassVar[int]
+    BACKING_FILE_FIELD_NUMBER: _ClassVar[int]
+    QCOW2_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    filename: str
+    overlay_node_name: str
+    existing: bool
+    backing_naming: Overlay.BackingNaming
+    backing_file: str
+    qcow2: _drivers_pb2.Qcow2CreateOptions
+    def __init__(self, node_name: _Optional[str] = ..., filename: _Optional[str] = ..., overlay_node_name: _Optional[str] = ..., existing: _Optional[bool] = ..., backing_naming: _Optional[_Union[Overlay.BackingNaming, str]] = ..., backing_file: _Optional[str] = ..., qcow2: _Optional[_Union[_drivers_pb2.Qcow2CreateOptions, _Mapping]] = ...) -> None: ...
+
+class CreateOverlaysRequest(_message.Message):
+    __slots__ = ("overlays", "request_id")
+    OVERLAYS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    overlays: _containers.RepeatedCompositeFieldContainer[Overlay]
+    request_id: str
+    def __init__(self, overlays: _Optional[_Iterable[_Union[Overlay, _Mapping]]] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class CreateOverlaysResponse(_message.Message):
+    __slots__ = ("nodes", "pause", "skew")
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_FIELD_NUMBER: _ClassVar[int]
+    SKEW_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedCompositeFieldContainer[_types_pb2.BlockDriverState]
+    pause: _duration_pb2.Duration
+    skew: _duration_pb2.Duration
+    def __init__(self, nodes: _Optional[_Iterable[_Union[_types_pb2.BlockDriverState, _Mapping]]] = ..., pause: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., skew: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class PointInTime(_message.Message):
     __slots__ = ("node_name", "snapshot")

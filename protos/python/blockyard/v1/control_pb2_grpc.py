@@ -73,6 +73,11 @@ class SnapshotServiceStub:
                 request_serializer=blockyard_dot_v1_dot_control__pb2.LoadVmStateRequest.SerializeToString,
                 response_deserializer=blockyard_dot_v1_dot_control__pb2.LoadVmStateResponse.FromString,
                 _registered_method=True)
+        self.CreateOverlays = channel.unary_unary(
+                '/blockyard.v1.SnapshotService/CreateOverlays',
+                request_serializer=blockyard_dot_v1_dot_control__pb2.CreateOverlaysRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_control__pb2.CreateOverlaysResponse.FromString,
+                _registered_method=True)
         self.StreamAllocatedExtents = channel.unary_stream(
                 '/blockyard.v1.SnapshotService/StreamAllocatedExtents',
                 request_serializer=blockyard_dot_v1_dot_control__pb2.StreamAllocatedExtentsRequest.SerializeToString,
@@ -144,6 +149,14 @@ class SnapshotServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateOverlays(self, request, context):
+        """Take overlay snapshots of one disk, or of several at one instant, or of none: each node's users move to a new image
+        above it, and the node stays as it is. NOT_FOUND, ALREADY_EXISTS (an image of that name), FAILED_PRECONDITION.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StreamAllocatedExtents(self, request, context):
         """Where a point in time holds data (CSI's GetMetadataAllocated); what is not told reads as zeroes. A stream that broke
         off goes on at the last next_offset_bytes.
@@ -199,6 +212,11 @@ def add_SnapshotServiceServicer_to_server(servicer, server):
                     servicer.LoadVmState,
                     request_deserializer=blockyard_dot_v1_dot_control__pb2.LoadVmStateRequest.FromString,
                     response_serializer=blockyard_dot_v1_dot_control__pb2.LoadVmStateResponse.SerializeToString,
+            ),
+            'CreateOverlays': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateOverlays,
+                    request_deserializer=blockyard_dot_v1_dot_control__pb2.CreateOverlaysRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_control__pb2.CreateOverlaysResponse.SerializeToString,
             ),
             'StreamAllocatedExtents': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamAllocatedExtents,
@@ -403,6 +421,33 @@ class SnapshotService:
             '/blockyard.v1.SnapshotService/LoadVmState',
             blockyard_dot_v1_dot_control__pb2.LoadVmStateRequest.SerializeToString,
             blockyard_dot_v1_dot_control__pb2.LoadVmStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateOverlays(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blockyard.v1.SnapshotService/CreateOverlays',
+            blockyard_dot_v1_dot_control__pb2.CreateOverlaysRequest.SerializeToString,
+            blockyard_dot_v1_dot_control__pb2.CreateOverlaysResponse.FromString,
             options,
             channel_credentials,
             insecure,

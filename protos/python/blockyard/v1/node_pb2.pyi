@@ -682,7 +682,7 @@ class ListInFlightResponse(_message.Message):
     def __init__(self, requests: _Optional[_Iterable[_Union[_types_pb2.TrackedRequest, _Mapping]]] = ...) -> None: ...
 
 class TransactionAction(_message.Message):
-    __slots__ = ("open", "close", "insert_overlay", "insert_filter", "replace", "remove_filter", "reopen", "add_child", "remove_child", "create_bitmap", "delete_bitmap", "clear_bitmap", "set_bitmap_recording", "merge_bitmaps", "create_export", "delete_export", "create_copy_session", "create_snapshot", "change_medium")
+    __slots__ = ("open", "close", "insert_overlay", "insert_filter", "replace", "remove_filter", "reopen", "add_child", "remove_child", "create_bitmap", "delete_bitmap", "clear_bitmap", "set_bitmap_recording", "merge_bitmaps", "create_export", "delete_export", "create_copy_session", "create_snapshot", "change_medium", "create_overlay")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     CLOSE_FIELD_NUMBER: _ClassVar[int]
     INSERT_OVERLAY_FIELD_NUMBER: _ClassVar[int]
@@ -702,6 +702,7 @@ class TransactionAction(_message.Message):
     CREATE_COPY_SESSION_FIELD_NUMBER: _ClassVar[int]
     CREATE_SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     CHANGE_MEDIUM_FIELD_NUMBER: _ClassVar[int]
+    CREATE_OVERLAY_FIELD_NUMBER: _ClassVar[int]
     open: OpenNodeRequest
     close: CloseNodeRequest
     insert_overlay: InsertOverlayRequest
@@ -721,7 +722,8 @@ class TransactionAction(_message.Message):
     create_copy_session: _copy_pb2.CreateCopySessionRequest
     create_snapshot: _control_pb2.CreateSnapshotRequest
     change_medium: _control_pb2.ChangeMediumRequest
-    def __init__(self, open: _Optional[_Union[OpenNodeRequest, _Mapping]] = ..., close: _Optional[_Union[CloseNodeRequest, _Mapping]] = ..., insert_overlay: _Optional[_Union[InsertOverlayRequest, _Mapping]] = ..., insert_filter: _Optional[_Union[InsertFilterRequest, _Mapping]] = ..., replace: _Optional[_Union[ReplaceNodeRequest, _Mapping]] = ..., remove_filter: _Optional[_Union[RemoveFilterRequest, _Mapping]] = ..., reopen: _Optional[_Union[ReopenNodesRequest, _Mapping]] = ..., add_child: _Optional[_Union[AddChildRequest, _Mapping]] = ..., remove_child: _Optional[_Union[RemoveChildRequest, _Mapping]] = ..., create_bitmap: _Optional[_Union[_bitmap_pb2.CreateBitmapRequest, _Mapping]] = ..., delete_bitmap: _Optional[_Union[_bitmap_pb2.DeleteBitmapRequest, _Mapping]] = ..., clear_bitmap: _Optional[_Union[_bitmap_pb2.ClearBitmapRequest, _Mapping]] = ..., set_bitmap_recording: _Optional[_Union[_bitmap_pb2.SetBitmapRecordingRequest, _Mapping]] = ..., merge_bitmaps: _Optional[_Union[_bitmap_pb2.MergeBitmapsRequest, _Mapping]] = ..., create_export: _Optional[_Union[_export_pb2.CreateExportRequest, _Mapping]] = ..., delete_export: _Optional[_Union[_export_pb2.DeleteExportRequest, _Mapping]] = ..., create_copy_session: _Optional[_Union[_copy_pb2.CreateCopySessionRequest, _Mapping]] = ..., create_snapshot: _Optional[_Union[_control_pb2.CreateSnapshotRequest, _Mapping]] = ..., change_medium: _Optional[_Union[_control_pb2.ChangeMediumRequest, _Mapping]] = ...) -> None: ...
+    create_overlay: _control_pb2.Overlay
+    def __init__(self, open: _Optional[_Union[OpenNodeRequest, _Mapping]] = ..., close: _Optional[_Union[CloseNodeRequest, _Mapping]] = ..., insert_overlay: _Optional[_Union[InsertOverlayRequest, _Mapping]] = ..., insert_filter: _Optional[_Union[InsertFilterRequest, _Mapping]] = ..., replace: _Optional[_Union[ReplaceNodeRequest, _Mapping]] = ..., remove_filter: _Optional[_Union[RemoveFilterRequest, _Mapping]] = ..., reopen: _Optional[_Union[ReopenNodesRequest, _Mapping]] = ..., add_child: _Optional[_Union[AddChildRequest, _Mapping]] = ..., remove_child: _Optional[_Union[RemoveChildRequest, _Mapping]] = ..., create_bitmap: _Optional[_Union[_bitmap_pb2.CreateBitmapRequest, _Mapping]] = ..., delete_bitmap: _Optional[_Union[_bitmap_pb2.DeleteBitmapRequest, _Mapping]] = ..., clear_bitmap: _Optional[_Union[_bitmap_pb2.ClearBitmapRequest, _Mapping]] = ..., set_bitmap_recording: _Optional[_Union[_bitmap_pb2.SetBitmapRecordingRequest, _Mapping]] = ..., merge_bitmaps: _Optional[_Union[_bitmap_pb2.MergeBitmapsRequest, _Mapping]] = ..., create_export: _Optional[_Union[_export_pb2.CreateExportRequest, _Mapping]] = ..., delete_export: _Optional[_Union[_export_pb2.DeleteExportRequest, _Mapping]] = ..., create_copy_session: _Optional[_Union[_copy_pb2.CreateCopySessionRequest, _Mapping]] = ..., create_snapshot: _Optional[_Union[_control_pb2.CreateSnapshotRequest, _Mapping]] = ..., change_medium: _Optional[_Union[_control_pb2.ChangeMediumRequest, _Mapping]] = ..., create_overlay: _Optional[_Union[_control_pb2.Overlay, _Mapping]] = ...) -> None: ...
 
 class ActionFailure(_message.Message):
     __slots__ = ("index", "code", "reason", "error_message")
@@ -760,18 +762,20 @@ class RunTransactionRequest(_message.Message):
     def __init__(self, actions: _Optional[_Iterable[_Union[TransactionAction, _Mapping]]] = ..., validate_only: _Optional[bool] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class RunTransactionResponse(_message.Message):
-    __slots__ = ("nodes", "closed", "difference", "failures", "pause")
+    __slots__ = ("nodes", "closed", "difference", "failures", "pause", "skew")
     NODES_FIELD_NUMBER: _ClassVar[int]
     CLOSED_FIELD_NUMBER: _ClassVar[int]
     DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
     FAILURES_FIELD_NUMBER: _ClassVar[int]
     PAUSE_FIELD_NUMBER: _ClassVar[int]
+    SKEW_FIELD_NUMBER: _ClassVar[int]
     nodes: _containers.RepeatedCompositeFieldContainer[_types_pb2.BlockDriverState]
     closed: _containers.RepeatedScalarFieldContainer[str]
     difference: GraphDifference
     failures: _containers.RepeatedCompositeFieldContainer[ActionFailure]
     pause: _duration_pb2.Duration
-    def __init__(self, nodes: _Optional[_Iterable[_Union[_types_pb2.BlockDriverState, _Mapping]]] = ..., closed: _Optional[_Iterable[str]] = ..., difference: _Optional[_Union[GraphDifference, _Mapping]] = ..., failures: _Optional[_Iterable[_Union[ActionFailure, _Mapping]]] = ..., pause: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    skew: _duration_pb2.Duration
+    def __init__(self, nodes: _Optional[_Iterable[_Union[_types_pb2.BlockDriverState, _Mapping]]] = ..., closed: _Optional[_Iterable[str]] = ..., difference: _Optional[_Union[GraphDifference, _Mapping]] = ..., failures: _Optional[_Iterable[_Union[ActionFailure, _Mapping]]] = ..., pause: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., skew: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class ListDriversRequest(_message.Message):
     __slots__ = ()

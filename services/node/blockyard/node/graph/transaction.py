@@ -166,6 +166,9 @@ class Outcome:
     failures: list[Failed] = field(default_factory=list)
     pause_ns: int = 0
     """How long requests of the touched nodes were held."""
+    skew_ns: int = 0
+    """Of that, until the last request that was in flight in any of them was done: so far apart are their last
+    writes, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +232,7 @@ class _Run:
         started_ns = clock.monotonic_ns()
         with entering_own():
             async with drained(*touched):
+                self._outcome.skew_ns = clock.monotonic_ns() - started_ns
                 await self._happen()
         self._outcome.pause_ns = clock.monotonic_ns() - started_ns
 

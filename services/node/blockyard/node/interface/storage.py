@@ -33,6 +33,13 @@ class Storage(Protocol):
         """The path a header's `reference` means when it stands in `image`: beside it if relative."""
         ...
 
+    def name_for(self, image: str, path: str, *, absolute: bool) -> str:
+        """How the header of `image` can name `path`: what `relative_to_image` understands, and other programs do.
+
+        Raises InvalidArgument if there is no relative name, beneath two different roots.
+        """
+        ...
+
     def is_same(self, first: str, second: str) -> bool:
         """Whether two paths name one place: the same root and components. Looks at text only."""
         ...

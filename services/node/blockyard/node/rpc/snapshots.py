@@ -13,9 +13,12 @@ from blockyard.node.graph import comparing
 from blockyard.node.graph import internal_snapshots as snapshots
 from blockyard.node.graph.comparing import Batch, Point
 from blockyard.node.graph.graph import Graph
+from blockyard.node.graph.overlays import CreateOverlay
+from blockyard.node.graph.transaction import run
 from blockyard.node.interface.internal_snapshots import SnapshotFacts, SnapshotWish
 from blockyard.node.rpc.convert import duration, full_state, timestamp
 from blockyard.node.rpc.memory import RequestMemory
+from blockyard.node.rpc.overlays import overlay_wish
 from blockyard.v1 import control_pb2, types_pb2
 from blockyard.v1.control_pb2_grpc import SnapshotServiceServicer
 
@@ -87,6 +90,22 @@ class SnapshotServicer(SnapshotServiceServicer):
         async for piece in snapshots.load_state(node, request.snapshot, request.length_bytes):
             for at in range(0, len(piece), STATE_PIECE):
                 yield control_pb2.LoadVmStateResponse(data=piece[at : at + STATE_PIECE])
+
+    async def CreateOverlays(  # noqa: N802
+        self, request: control_pb2.CreateOverlaysRequest, context: Any
+    ) -> control_pb2.CreateOverlaysResponse:
+        async def work() -> control_pb2.CreateOverlaysResponse:
+            if not request.overlays:
+                raise InvalidArgument("overlays", "at least one", "none")
+            made = [CreateOverlay(overlay_wish(each)) for each in request.overlays]
+            outcome = await run(self._graph, made)
+            return control_pb2.CreateOverlaysResponse(
+                nodes=[await full_state(each.node) for each in made],
+                pause=duration(outcome.pause_ns),
+                skew=duration(outcome.skew_ns),
+            )
+
+        return await self._memory.once(request, work)
 
     async def StreamAllocatedExtents(  # noqa: N802
         self, request: control_pb2.StreamAllocatedExtentsRequest, context: Any

@@ -11,6 +11,7 @@ from blockyard.node.exports.actions import CreateExport, DeleteExport
 from blockyard.node.graph import actions, children, recording_actions
 from blockyard.node.graph.internal_snapshots import CreateSnapshot
 from blockyard.node.graph.medium_action import ChangeMedium
+from blockyard.node.graph.overlays import CreateOverlay
 from blockyard.node.graph.reopening import Reopen
 from blockyard.node.graph.transaction import Action, EdgeFacts, Failed, Outcome, run
 from blockyard.node.rpc.attachments import move_of
@@ -19,6 +20,7 @@ from blockyard.node.rpc.convert import basic_state, duration, full_state
 from blockyard.node.rpc.copy import spec_from
 from blockyard.node.rpc.definitions import definition_of, reference_of
 from blockyard.node.rpc.exports import wanted_export
+from blockyard.node.rpc.overlays import overlay_wish
 from blockyard.node.rpc.snapshots import snapshot_wish
 from blockyard.node.rpc.words import number_of
 from blockyard.v1 import bitmap_pb2, node_pb2, types_pb2
@@ -51,6 +53,7 @@ ACTIONS: Final[dict[str, Make]] = {
     "change_medium": lambda backstage, wish: ChangeMedium(
         backstage.attachments, wish.name, move_of(wish), wish.node_name, force=wish.force
     ),
+    "create_overlay": lambda _, wish: CreateOverlay(overlay_wish(wish)),
     "delete_export": lambda backstage, wish: DeleteExport(backstage.exports, wish.export_id, force=wish.force),
     "create_copy_session": lambda backstage, wish: CreateCopySession(
         backstage.copies, spec_from(wish), wish.fencing_token
@@ -108,6 +111,7 @@ class TransactionCalls(Calls):
             difference=_difference(outcome),
             failures=map(_failure, outcome.failures),
             pause=duration(outcome.pause_ns),
+            skew=duration(outcome.skew_ns),
         )
 
 

@@ -185,6 +185,17 @@ class RootedStorage:
             return "/".join(folded)
         return "/" + "/".join((*_prefix_of(place.root, image), *folded))
 
+    def name_for(self, image: str, path: str, *, absolute: bool) -> str:
+        """See `Storage.name_for`."""
+        here, there = self._locate(image), self._locate(path)
+        if absolute:
+            return "/" + "/".join((*there.root.prefixes[-1], *there.components))
+        if here.root is not there.root:
+            raise InvalidArgument("backing_naming", "absolute: the files lie beneath two storage roots", "relative")
+        name = os.path.relpath("/".join(there.components), "/".join(here.components[:-1]) or ".")
+        # "a:b" would be a protocol to whoever reads it (QEMU's path_has_protocol).
+        return f"./{name}" if ":" in name.partition("/")[0] else name
+
     def is_same(self, first: str, second: str) -> bool:
         """See `Storage.is_same`."""
         one, other = self._locate(first), self._locate(second)
