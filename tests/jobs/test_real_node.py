@@ -331,3 +331,15 @@ async def test_a_real_full_disk_pauses_a_mirror_until_there_is_room(yard: House)
     await until(yard, "m", READY)
     await yard.jobs.complete("m", "pivot")
     assert await yard.content("t") == content
+
+
+@pytest.mark.parametrize("kind", ["backup", "mirror"])
+async def test_a_job_reads_through_the_filters_of_its_source(tmp_path, kind):
+    rule = BlkdebugInjectError(event="none", iotype="read", errno=5)
+    async with house(tmp_path) as yard:
+        await yard.node.nodes.open(blkdebug(memory(SIZE), inject_error=[rule], node_name="source"))
+        await yard.write("source", 0, b"what the filter lets nobody read")
+        await yard.memory("target", SIZE)
+        await getattr(yard.jobs, kind)("source", "target", job_id="j", auto_dismiss=False)
+        ended = await yard.jobs.wait("j")
+        assert ended.outcome == job.JOB_OUTCOME_FAILED and ended.error.reason == "IO_ERROR"

@@ -11,10 +11,13 @@ again, at the next incarnation with its higher fencing token, takes that session
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from google.longrunning.operations_pb2_grpc import add_OperationsServicer_to_server
+
 from blockyard.base.clock import SystemClock
 from blockyard.jobs.config import JobsConfig
 from blockyard.jobs.lifecycle.manager import Manager
 from blockyard.jobs.node.remote import RemoteNode
+from blockyard.jobs.rpc.operations import OperationsServicer
 from blockyard.jobs.rpc.service import JobServicer
 from blockyard.jobs.store.memory import MemoryStore
 from blockyard.rpc.channel import open_channel
@@ -25,6 +28,7 @@ from blockyard.v1.job_pb2_grpc import add_JobServiceServicer_to_server
 
 NAME = "blockyard-jobs"
 SERVICE = "blockyard.v1.JobService"
+OPERATIONS = "google.longrunning.Operations"
 
 
 @asynccontextmanager
@@ -44,10 +48,12 @@ async def serving(config: JobsConfig, *, telemetry: Telemetry | None = None) -> 
             limits=config.job_limits,
             patience=config.patience,
         )
-        service = Service(SERVICE, add_JobServiceServicer_to_server, JobServicer(manager), telemetry)
+        jobs = JobServicer(manager)
+        service = Service(SERVICE, add_JobServiceServicer_to_server, jobs, telemetry)
+        operations = Service(OPERATIONS, add_OperationsServicer_to_server, OperationsServicer(jobs), telemetry)
         async with served(
             config.addresses,
-            [service],
+            [service, operations],
             telemetry=telemetry,
             limits=config.limits,
             grace_seconds=config.grace_seconds,

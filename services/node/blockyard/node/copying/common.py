@@ -49,7 +49,7 @@ class CopyingSession(Session):
     def new_work(self, base: "Node | None", target: "User | None", bits: DirtyBitmap) -> CopyWork:
         pool = self.graph.executors.share(self.source.name, user=self.spec.owner)
         flags = COMPRESSED if self.spec.compress else 0
-        return CopyWork(below_filters(self.source), base, target, bits, pool, flags=flags, unmap=self.spec.unmap)
+        return CopyWork(self.source, base, target, bits, pool, flags=flags, unmap=self.spec.unmap)
 
     def top_base(self) -> "Node | None":
         """For sync TOP: what lies below the top layer."""
