@@ -112,6 +112,10 @@ class Ours:
                     with suppress(NodeNotFound):  # an implicit one went with its parent
                         await nodes.close(node.node_name)
 
+    def operation(self, start: Callable[[Any], Awaitable[Any]]) -> Any:
+        """Run a long operation to its end. `start` gets `client.operations`."""
+        return self._do(start(self.client.operations))
+
     def job(self, start: Callable[[Any], Awaitable[Any]]) -> None:
         """Run a job to its end; a READY one is completed. `start` gets `client.jobs`."""
         self._do(self._job(start))

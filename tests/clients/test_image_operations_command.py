@@ -72,3 +72,33 @@ async def test_a_comparison_ends_with_what_it_found(cli: Cli):
     assert "they differ in  content" in ran.out and f"{MIB // 2:#x} ({MIB // 2})" in ran.out
     ran = await cli("image", "compare", "old.raw", "new.raw", "--format", "raw", "--length", "512K")
     assert ran.code == 0 and "identical   yes" in ran.out
+
+
+async def test_a_disk_is_summed_up_scrubbed_and_found_damaged(cli: Cli, house: NodeHouse):
+    ran = await cli("image", "checksum", "new.raw", "--format", "raw", "--keep", "new.sums")
+    assert ran.code == 0 and ran.out.startswith("checksum ") and "of hashes" in ran.out
+    assert (await cli("image", "scrub", "new.raw", "new.sums", "--format", "raw")).code == 0
+    with (house.folder / "new.raw").open("r+b") as image:
+        image.seek(70_000)
+        image.write(b"X")
+    ran = await cli("image", "scrub", "new.raw", "new.sums", "--format", "raw")
+    assert ran.code == Exit.FAILED
+    assert "0x10000 +0x10000" in ran.out and "changed" in ran.out
+    assert "65536 bytes are not what they were" in ran.err
+
+
+async def test_an_image_file_is_compacted(cli: Cli, house: NodeHouse):
+    await house.client.nodes.open(qcow2(file("a.qcow2"), node_name="a"))
+    await house.client.data.write("a", 0, b"x" * 2 * MIB)
+    await house.client.data.discard("a", 0, MIB)
+    await house.client.nodes.close("a")
+    ran = await cli("image", "compact", "a.qcow2", "--format", "qcow2", "-o", "json")
+    assert int(ran.json["after_bytes"]) < int(ran.json["before_bytes"])
+    assert house.graph.nodes == {}
+
+
+async def test_an_image_is_measured_before_it_is_there(cli: Cli):
+    ran = await cli("image", "measure", "--size", "1T", "-o", "json")
+    assert int(ran.json["fully_allocated_bytes"]) > 1 << 40
+    ran = await cli("image", "measure", "--size", "1G", "--cluster-size", "2M")
+    assert ran.code == 0 and ran.out.startswith("required")

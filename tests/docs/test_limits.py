@@ -19,20 +19,26 @@ from blockyard.node.drivers.nbd import handshake, transmission, unflushed
 from blockyard.node.drivers.nbd import options as nbd_options
 from blockyard.node.drivers.nbd import session as nbd_session
 from blockyard.node.drivers.qcow2 import bitmaps as qcow2_bitmaps
+from blockyard.node.drivers.qcow2 import compacting as qcow2_compacting
+from blockyard.node.drivers.qcow2 import flattening
 from blockyard.node.drivers.quorum import driver as quorum
 from blockyard.node.drivers.quorum import reporting
 from blockyard.node.exports.nbd import limits as nbd
-from blockyard.node.formats import blkdebug
+from blockyard.node.formats import blkdebug, checksums
 from blockyard.node.formats.luks import limits as luks
 from blockyard.node.formats.luks import luks2
 from blockyard.node.formats.qcow2 import limits as qcow2
 from blockyard.node.graph import attachment as attachment_definition
 from blockyard.node.graph import attachments as attachment_resources
 from blockyard.node.graph import (
+    checksumming,
+    compacting,
     comparing,
+    contents,
     events,
     executors,
     graph,
+    hashing,
     leases,
     recording,
     restoring,
@@ -44,7 +50,7 @@ from blockyard.node.graph import (
 from blockyard.node.graph import held as held_requests
 from blockyard.node.interface import options
 from blockyard.node.keeping import schema
-from blockyard.node.rpc import bitmaps, copy, data, definitions, snapshots
+from blockyard.node.rpc import bitmaps, copy, data, definitions, snapshots, telling
 from blockyard.node.rpc import memory as answers
 from blockyard.node.rpc import session as io_session
 from blockyard.rpc import interceptors, measures, retries, server, span_file, status, wire
@@ -120,6 +126,15 @@ EXPECTED: dict[tuple[str, str], list[str]] = {
     ("copy sessions", "one order"): [size(session.ORDER_MAX), str(copy.ORDERS_IN_FLIGHT)],
     ("copy sessions", "bytes read at a time"): [size(work.READ_CHUNK), str(work.EXTENTS)],
     ("node service", "a chunk of Read or Write"): [size(data.CHUNK), size(data.MAX_CHUNK)],
+    ("operations on images", "messages of progress"): [f"{telling.INTERVAL_NS // 1_000_000} ms"],
+    ("checksum, scrub", "bytes read and hashed at a time"): [size(hashing.BATCH)],
+    ("checksum", "chunk"): [size(checksums.MIN_CHUNK), size(checksums.MAX_CHUNK)],
+    ("checksum", "hashes of one run"): [number(checksums.MAX_RUN)],
+    ("scrub", "damaged extents that are told"): [number(checksumming.MAX_EXTENTS)],
+    ("compact", "bytes moved while guests wait"): [size(qcow2_compacting.LEAST_BYTES)],
+    ("compact", "bytes searched for zeroes"): [size(compacting.PIECE)],
+    ("compare, rebase", "bytes read of each side"): [size(contents.CHUNK)],
+    ("qcow2", "entries that share one cluster of zeroes"): [number(flattening.SHARED)],
     ("snapshots", "extents per message of what is allocated or changed"): [number(snapshots.MAX_EXTENTS)],
     ("snapshots", "look-ups for one such message"): [f"{comparing.STEPS_MAX:,}"],
     ("node service", "dirty extents, block status"): [str(bitmaps.DEFAULT_EXTENTS), number(bitmaps.MAX_EXTENTS)],

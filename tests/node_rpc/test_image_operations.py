@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from blockyard.base.errors import (
+    FileNotFound,
     GraphCycle,
     InvalidArgument,
     NodeNotFound,
     NodeReadOnly,
     OperationUnsupported,
+    PathDenied,
 )
 from blockyard.client.definitions import NO_NODE, file, memory, qcow2, raw
 from blockyard.v1 import node_pb2 as node
@@ -174,3 +176,60 @@ async def test_a_check_needs_a_driver_that_can_and_a_repair_a_node_for_writing(h
         await house.client.operations.check("a", repair="all")
     with pytest.raises(OperationUnsupported):
         await house.client.operations.check("plain")
+
+
+# --- checksum and scrub ----------------------------------------------------------------------------------
+
+
+async def test_a_disk_is_summed_up_and_what_changed_is_found(house: NodeHouse):
+    content = random.Random(1).randbytes(MIB) + bytes(MIB)
+    house.raw_file("a.raw", content)
+    await house.client.nodes.open(raw(file("a.raw"), node_name="a"))
+    seen: list[node.OperationProgress] = []
+    summed = await house.client.operations.checksum("a", filename="a.sums", progress=seen.append)
+    assert (summed.size_bytes, summed.chunk_bytes, summed.zero_chunks) == (2 * MIB, 65_536, 16)
+    assert len(summed.checksum) == 64 and summed.file_bytes == (house.folder / "a.sums").stat().st_size
+    assert "hashing" in {each.phase for each in seen}
+    assert (await house.client.operations.scrub("a", "a.sums")).intact
+    await house.client.data.write("a", 70_000, b"x")
+    found = await house.client.operations.scrub("a", "a.sums")
+    assert not found.intact and found.expected_checksum == summed.checksum != found.checksum
+    (extent,) = found.extents
+    assert (extent.offset_bytes, extent.length_bytes) == (65_536, 65_536)
+    assert extent.damage == node.ScrubImageResponse.Extent.DAMAGE_CHANGED and extent.node_name == "a"
+    with pytest.raises(InvalidArgument):
+        await house.client.operations.scrub("a", "")
+    with pytest.raises(FileNotFound):
+        await house.client.operations.scrub("a", "no.sums")
+    with pytest.raises(PathDenied):
+        await house.client.operations.checksum("a", filename="../out.sums")
+
+
+async def test_a_snapshot_is_summed_up_over_the_api(house: NodeHouse):
+    await house.client.images.create("a.qcow2", 4 * MIB, format="qcow2")
+    await house.client.nodes.open(qcow2(file("a.qcow2"), node_name="a"))
+    await house.client.data.write("a", 0, b"x" * MIB)
+    before = await house.client.operations.checksum("a")
+    await house.client.snapshots.create("a", "one")
+    await house.client.data.write("a", 0, b"y" * MIB)
+    assert (await house.client.operations.checksum("a", snapshot="one")).checksum == before.checksum
+    assert (await house.client.operations.checksum("a")).checksum != before.checksum
+
+
+# --- compact ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.peer("qemu-img")
+async def test_an_image_is_compacted_over_the_api(house: NodeHouse):
+    await house.client.images.create("a.qcow2", 8 * MIB, format="qcow2")
+    await house.client.nodes.open(qcow2(file("a.qcow2"), node_name="a"))
+    for at in range(0, 8 * MIB, MIB):
+        await house.client.data.write("a", at, bytes([at >> 20]) * MIB)
+    await house.client.data.discard("a", MIB, 5 * MIB)
+    seen: list[node.OperationProgress] = []
+    found = await house.client.operations.compact("a", progress=seen.append)
+    assert found.after_bytes < 4 * MIB < found.before_bytes and found.moved_bytes > 0
+    assert (house.folder / "a.qcow2").stat().st_size == found.after_bytes
+    assert await house.client.data.read("a", 7 * MIB, MIB) == b"\7" * MIB
+    await house.client.nodes.close("a")
+    peers.run("qemu-img", "check", house.folder / "a.qcow2")

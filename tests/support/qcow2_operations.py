@@ -7,7 +7,7 @@ from blockyard.base.units import KIB, MIB
 from blockyard.node.drivers.qcow2.amending import Qcow2AmendOptions
 from blockyard.node.interface.operations import untold
 from tests.support import peers
-from tests.support.qcow2_scenarios import IMAGE, Scenario, Scene, take_snapshot
+from tests.support.qcow2_scenarios import IMAGE, Scenario, Scene, delete_snapshot, take_snapshot
 
 
 async def amend(scene: Scene, **options: Any) -> None:
@@ -70,6 +70,53 @@ async def many_options(scene: Scene) -> None:
     await scene.guest.flush()
 
 
+async def compact(scene: Scene) -> None:
+    """All steps, as the graph takes them."""
+    await scene.driver.check(True, False)
+    await scene.driver.reclaim()
+    last = -1
+    while not (step := await scene.driver.compact()).done and step.end != last:
+        last = step.end
+
+
+async def compacted(scene: Scene) -> None:
+    guest = scene.guest
+    await guest.write(300 * KIB, 200 * KIB)
+    await guest.flush()
+    await guest.discard(0, 256 * KIB)
+    await guest.zero(310 * KIB, 40 * KIB)
+    await guest.flush()
+    await guest.write(700 * KIB, 12 * KIB)
+    await compact(scene)
+    await guest.write(704 * KIB, 8 * KIB)
+    await guest.write(0, 24 * KIB)
+    await guest.flush()
+    await guest.discard(300 * KIB, 100 * KIB)
+    await guest.flush()
+    await compact(scene)
+    await guest.write(320 * KIB, 24 * KIB)
+    await guest.flush()
+    await scene.driver.close()
+
+
+async def compacted_with_a_snapshot(scene: Scene) -> None:
+    guest = scene.guest
+    await guest.write(300 * KIB, 100 * KIB)
+    await take_snapshot(scene, "one")
+    await guest.write(350 * KIB, 100 * KIB)
+    await guest.flush()
+    await guest.discard(0, 200 * KIB)
+    await take_snapshot(scene, "two")
+    await delete_snapshot(scene, "one")
+    await compact(scene)
+    await guest.write(340 * KIB, 24 * KIB)
+    await guest.flush()
+    await delete_snapshot(scene, "two")
+    await compact(scene)
+    await guest.write(0, 24 * KIB)
+    await guest.flush()
+
+
 class Amended:
     """An amendment that was told of is in the header; one under way is there in any of its steps."""
 
@@ -118,4 +165,13 @@ AMEND_SCENARIOS = {
     "widths": Scenario(other_widths, filled=128 * KIB),
     "widths of small clusters": Scenario(other_widths, ("cluster_size=512",), filled=64 * KIB),
     "many options": Scenario(many_options, ("compat=0.10", "cluster_size=4k"), base=256 * KIB),
+}
+
+COMPACT_SCENARIOS = {
+    "data": Scenario(compacted, filled=256 * KIB),
+    "small clusters": Scenario(compacted, ("cluster_size=512",), filled=256 * KIB),
+    "over a backing file": Scenario(compacted, filled=256 * KIB, base=512 * KIB),
+    "version 2": Scenario(compacted, ("compat=0.10", "cluster_size=4k"), filled=256 * KIB),
+    "lazy refcounts": Scenario(compacted, ("cluster_size=4k", "lazy_refcounts=on"), filled=256 * KIB, lazy=True),
+    "snapshots": Scenario(compacted_with_a_snapshot, filled=256 * KIB),
 }

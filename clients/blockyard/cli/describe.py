@@ -20,10 +20,14 @@ from blockyard.v1.job_pb2 import Job
 from blockyard.v1.node_pb2 import (
     CatalogueEntry,
     CheckImageResponse,
+    ChecksumImageResponse,
+    CompactImageResponse,
     CompareNodesResponse,
     DriverInfo,
     GetServerInfoResponse,
     ImageInfo,
+    MeasureImageResponse,
+    ScrubImageResponse,
 )
 from blockyard.v1.types_pb2 import BlockDriverState, DirtyBitmap
 
@@ -144,6 +148,45 @@ def comparison_facts(result: CompareNodesResponse.Result) -> Facts:
     yield "from", f"{result.offset_bytes:#x} ({result.offset_bytes})" if result.offset_bytes >= 0 else ""
     yield "sizes", f"{result.first_size_bytes} and {result.second_size_bytes}"
     yield "bytes read", str(result.compared_bytes)
+
+
+def checksum_facts(result: ChecksumImageResponse.Result) -> Facts:
+    """What names a content."""
+    yield "checksum", result.checksum
+    yield "size", size_fact(result.size_bytes)
+    yield "chunks of", units.size(result.chunk_bytes)
+    yield "bytes read", size_fact(result.hashed_bytes)
+    yield "kept in", f"{units.size(result.file_bytes)} of hashes" if result.file_bytes else ""
+
+
+def scrub_facts(result: ScrubImageResponse.Result) -> Facts:
+    """What a scrub found."""
+    yield "intact", "yes" if result.intact else "no"
+    yield "damaged", size_fact(result.damaged_bytes) if result.damaged_bytes else ""
+    yield "expected", result.expected_checksum
+    yield "found", result.checksum if result.checksum != result.expected_checksum else ""
+    for each in result.extents:
+        word = ScrubImageResponse.Extent.Damage.Name(each.damage).removeprefix("DAMAGE_").lower()
+        place = f" in {each.node_name}" if each.node_name else ""
+        at = f" at {each.host_offset_bytes:#x}" if each.host_offset_bytes >= 0 else ""
+        why = f": {each.detail}" if each.detail else ""
+        yield f"{each.offset_bytes:#x} +{each.length_bytes:#x}", f"{word}{place}{at}{why}"
+    yield "more", "extents beyond these" if result.truncated else ""
+
+
+def compaction_facts(result: CompactImageResponse.Result) -> Facts:
+    """What a compaction gained."""
+    yield "before", size_fact(result.before_bytes)
+    yield "after", size_fact(result.after_bytes)
+    yield "moved", size_fact(result.moved_bytes) if result.moved_bytes else ""
+    yield "zeroes", size_fact(result.zeroed_bytes) if result.zeroed_bytes else ""
+    yield "leaks", f"{result.leaked_clusters} clusters" if result.leaked_clusters else ""
+
+
+def measure_facts(result: MeasureImageResponse) -> Facts:
+    """How large an image would become."""
+    yield "required", size_fact(result.required_bytes)
+    yield "fully allocated", size_fact(result.fully_allocated_bytes)
 
 
 GUESSES: Final[Sequence[Column]] = (

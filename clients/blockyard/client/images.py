@@ -78,6 +78,23 @@ class Images:
         )
         return await self._service.unary("CheckImage", request, node.CheckImageResponse, timeout)
 
+    async def measure(
+        self,
+        format: str = "qcow2",
+        *,
+        size_bytes: int = 0,
+        node_name: str = "",
+        timeout: float | None = None,
+        **options: Plain,
+    ) -> node.MeasureImageResponse:
+        """How large an image would become: for an empty disk of a size, or for a node's content."""
+        request = node.MeasureImageRequest(target=create_request("", 0, format, options))
+        if node_name:
+            request.node_name = node_name
+        else:
+            request.size_bytes = size_bytes
+        return await self._service.unary("MeasureImage", request, node.MeasureImageResponse, timeout)
+
 
 def create_request(filename: str, size_bytes: int, format: str, options: dict[str, Any]) -> node.CreateImageRequest:
     """The request that creates an image, with unknown options left to the service to refuse where it can."""

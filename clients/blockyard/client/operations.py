@@ -23,7 +23,7 @@ OnProgress = Callable[[node.OperationProgress], None]
 
 
 class Operations:
-    """Amends, rebases, checks and compares."""
+    """Amends, rebases, checks, compares, sums up, scrubs and compacts."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -105,6 +105,52 @@ class Operations:
             length_bytes=length,
         )
         return (await self._last("CompareNodes", request, node.CompareNodesResponse, progress, timeout)).result
+
+    async def checksum(
+        self,
+        node_name: str,
+        *,
+        snapshot: str = "",
+        chunk_bytes: int = 0,
+        filename: str = "",
+        overwrite: bool = False,
+        progress: OnProgress | None = None,
+        timeout: float | None = None,
+    ) -> node.ChecksumImageResponse.Result:
+        """What names the content of a disk or snapshot; `filename` keeps the hashes of its chunks for `scrub`."""
+        request = node.ChecksumImageRequest(
+            node_name=node_name,
+            snapshot=snapshot,
+            chunk_bytes=chunk_bytes,
+            filename=filename,
+            overwrite=overwrite,
+        )
+        return (await self._last("ChecksumImage", request, node.ChecksumImageResponse, progress, timeout)).result
+
+    async def scrub(
+        self,
+        node_name: str,
+        filename: str,
+        *,
+        snapshot: str = "",
+        progress: OnProgress | None = None,
+        timeout: float | None = None,
+    ) -> node.ScrubImageResponse.Result:
+        """Compare a disk or snapshot with the hashes in a file: which extents are damaged."""
+        request = node.ScrubImageRequest(node_name=node_name, snapshot=snapshot, filename=filename)
+        return (await self._last("ScrubImage", request, node.ScrubImageResponse, progress, timeout)).result
+
+    async def compact(
+        self,
+        node_name: str,
+        *,
+        detect_zeroes: bool = False,
+        progress: OnProgress | None = None,
+        timeout: float | None = None,
+    ) -> node.CompactImageResponse.Result:
+        """Make an image's file as short as what is in it; `detect_zeroes` reads all data for that."""
+        request = node.CompactImageRequest(node_name=node_name, detect_zeroes=detect_zeroes)
+        return (await self._last("CompactImage", request, node.CompactImageResponse, progress, timeout)).result
 
     async def _last(
         self,

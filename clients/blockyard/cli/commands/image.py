@@ -256,7 +256,7 @@ async def check(filename: str, /, *, format: str, repair: str = "", options: Glo
         )
 
 
-for operation in (image_operations.amend, image_operations.rebase, image_operations.compare):
+for operation in image_operations.COMMANDS:
     app.command(operation)
 
 

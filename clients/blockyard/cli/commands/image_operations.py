@@ -166,11 +166,175 @@ async def compare(
         raise CommandFailed(Exit.FAILED)
 
 
+async def checksum(
+    target: str,
+    /,
+    *,
+    format: str = "",
+    snapshot: str = "",
+    chunk: Size = 0,
+    keep: str = "",
+    overwrite: bool = False,
+    options: Globals = DEFAULTS,
+) -> None:
+    """Sum up the content of a disk: equal content of any format has an equal checksum.
+
+    Nobody may write meanwhile: of a disk in use, take a snapshot and sum up that.
+
+    Examples:
+      blockyard image checksum disk.qcow2 --format qcow2 --keep disk.sums
+      blockyard image checksum disk --snapshot before-upgrade
+
+    Parameters
+    ----------
+    target
+        An open node; an image file with --format.
+    format
+        The format of an image file that is not open.
+    snapshot
+        A snapshot inside the image, by id or name.
+    chunk
+        Unit of the checksum, a power of two from 4K to 16M. Default 64K.
+    keep
+        A new file for the hashes of all chunks, beneath a storage root of the node service; `scrub` reads it.
+    overwrite
+        Replace an existing file.
+    """
+    from blockyard.cli.describe import checksum_facts
+
+    async with connected(options) as (client, out), _node(client, target, format, read_only=True) as name:
+        with _shown(options, f"checksum {target}") as progress:
+            result = await client.operations.checksum(
+                name,
+                snapshot=snapshot,
+                chunk_bytes=chunk,
+                filename=keep,
+                overwrite=overwrite,
+                progress=progress,
+            )
+        out.one(result, checksum_facts)
+
+
+async def scrub(
+    target: str,
+    sums: str,
+    /,
+    *,
+    format: str = "",
+    snapshot: str = "",
+    options: Globals = DEFAULTS,
+) -> None:
+    """Find what of a disk is no longer what it was when it was summed up.
+
+    Exits with 1 if something is damaged.
+
+    Examples:
+      blockyard image scrub disk.qcow2 disk.sums --format qcow2
+
+    Parameters
+    ----------
+    target
+        An open node; an image file with --format.
+    sums
+        The file that `checksum --keep` wrote.
+    format
+        The format of an image file that is not open.
+    snapshot
+        The snapshot that was summed up, by id or name.
+    """
+    from blockyard.cli.describe import scrub_facts
+
+    async with connected(options) as (client, out), _node(client, target, format, read_only=True) as name:
+        with _shown(options, f"scrub {target}") as progress:
+            result = await client.operations.scrub(name, sums, snapshot=snapshot, progress=progress)
+        out.one(result, scrub_facts)
+    if not result.intact:
+        raise CommandFailed(Exit.FAILED, f"{target}: {result.damaged_bytes} bytes are not what they were")
+
+
+async def compact(
+    target: str,
+    /,
+    *,
+    format: str = "",
+    detect_zeroes: bool = False,
+    options: Globals = DEFAULTS,
+) -> None:
+    """Make an image's file as short as what is in it; guests may go on.
+
+    Examples:
+      blockyard image compact disk
+      blockyard image compact disk.qcow2 --format qcow2 --detect-zeroes
+
+    Parameters
+    ----------
+    target
+        An open node; an image file with --format.
+    format
+        The format of an image file that is not open.
+    detect_zeroes
+        Read all data, and give back what holds nothing but zeroes.
+    """
+    from blockyard.cli.describe import compaction_facts
+
+    async with connected(options) as (client, out), _node(client, target, format, alone=True) as name:
+        with _shown(options, f"compact {target}") as progress:
+            result = await client.operations.compact(name, detect_zeroes=detect_zeroes, progress=progress)
+        out.one(result, compaction_facts)
+
+
+async def measure(
+    *,
+    size: Size = 0,
+    node: str = "",
+    format: str = "qcow2",
+    cluster_size: Size = 0,
+    refcount_bits: int = 0,
+    options: Globals = DEFAULTS,
+) -> None:
+    """Tell how large an image would become: for a size, or for the content of a node.
+
+    Examples:
+      blockyard image measure --size 1T
+      blockyard image measure --node disk --cluster-size 2M
+
+    Parameters
+    ----------
+    size
+        An empty disk of this size.
+    node
+        The content of an open node.
+    format
+        The format of the new image. Default qcow2.
+    cluster_size
+        Its unit of allocation.
+    refcount_bits
+        Its width of reference counts.
+    """
+    from blockyard.cli.describe import measure_facts
+
+    flags = {"cluster_size_bytes": cluster_size, "refcount_bits": refcount_bits}
+    given: dict[str, Any] = {name: value for name, value in flags.items() if value}
+    async with connected(options) as (client, out):
+        out.one(await client.images.measure(format, size_bytes=size, node_name=node, **given), measure_facts)
+
+
 _TEXTS = ("compat", "version", "backing_file", "backing_fmt")
 """Options that are words, whatever they look like: 1.1 is no number."""
 
-_BY_BYTES = ("comparing", "copying")
+_BY_BYTES = (
+    "comparing",
+    "copying",
+    "hashing",
+    "reading the hashes",
+    "comparing hashes",
+    "looking for zeroes",
+    "moving",
+)
 """Phases whose progress is told in bytes."""
+
+
+COMMANDS = (amend, rebase, compare, checksum, scrub, compact, measure)
 
 
 @asynccontextmanager

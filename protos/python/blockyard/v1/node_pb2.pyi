@@ -314,6 +314,130 @@ class CompareNodesResponse(_message.Message):
     progress: OperationProgress
     def __init__(self, result: _Optional[_Union[CompareNodesResponse.Result, _Mapping]] = ..., progress: _Optional[_Union[OperationProgress, _Mapping]] = ...) -> None: ...
 
+class ChecksumImageRequest(_message.Message):
+    __slots__ = ("node_name", "snapshot", "chunk_bytes", "filename", "overwrite")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FILENAME_FIELD_NUMBER: _ClassVar[int]
+    OVERWRITE_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    snapshot: str
+    chunk_bytes: int
+    filename: str
+    overwrite: bool
+    def __init__(self, node_name: _Optional[str] = ..., snapshot: _Optional[str] = ..., chunk_bytes: _Optional[int] = ..., filename: _Optional[str] = ..., overwrite: _Optional[bool] = ...) -> None: ...
+
+class ChecksumImageResponse(_message.Message):
+    __slots__ = ("result", "progress")
+    class Result(_message.Message):
+        __slots__ = ("checksum", "size_bytes", "chunk_bytes", "zero_chunks", "hashed_bytes", "file_bytes")
+        CHECKSUM_FIELD_NUMBER: _ClassVar[int]
+        SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+        CHUNK_BYTES_FIELD_NUMBER: _ClassVar[int]
+        ZERO_CHUNKS_FIELD_NUMBER: _ClassVar[int]
+        HASHED_BYTES_FIELD_NUMBER: _ClassVar[int]
+        FILE_BYTES_FIELD_NUMBER: _ClassVar[int]
+        checksum: str
+        size_bytes: int
+        chunk_bytes: int
+        zero_chunks: int
+        hashed_bytes: int
+        file_bytes: int
+        def __init__(self, checksum: _Optional[str] = ..., size_bytes: _Optional[int] = ..., chunk_bytes: _Optional[int] = ..., zero_chunks: _Optional[int] = ..., hashed_bytes: _Optional[int] = ..., file_bytes: _Optional[int] = ...) -> None: ...
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    result: ChecksumImageResponse.Result
+    progress: OperationProgress
+    def __init__(self, result: _Optional[_Union[ChecksumImageResponse.Result, _Mapping]] = ..., progress: _Optional[_Union[OperationProgress, _Mapping]] = ...) -> None: ...
+
+class ScrubImageRequest(_message.Message):
+    __slots__ = ("node_name", "snapshot", "filename")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    FILENAME_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    snapshot: str
+    filename: str
+    def __init__(self, node_name: _Optional[str] = ..., snapshot: _Optional[str] = ..., filename: _Optional[str] = ...) -> None: ...
+
+class ScrubImageResponse(_message.Message):
+    __slots__ = ("result", "progress")
+    class Extent(_message.Message):
+        __slots__ = ("offset_bytes", "length_bytes", "damage", "node_name", "host_offset_bytes", "detail")
+        class Damage(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+            __slots__ = ()
+            DAMAGE_UNSPECIFIED: _ClassVar[ScrubImageResponse.Extent.Damage]
+            DAMAGE_CHANGED: _ClassVar[ScrubImageResponse.Extent.Damage]
+            DAMAGE_UNREADABLE: _ClassVar[ScrubImageResponse.Extent.Damage]
+        DAMAGE_UNSPECIFIED: ScrubImageResponse.Extent.Damage
+        DAMAGE_CHANGED: ScrubImageResponse.Extent.Damage
+        DAMAGE_UNREADABLE: ScrubImageResponse.Extent.Damage
+        OFFSET_BYTES_FIELD_NUMBER: _ClassVar[int]
+        LENGTH_BYTES_FIELD_NUMBER: _ClassVar[int]
+        DAMAGE_FIELD_NUMBER: _ClassVar[int]
+        NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+        HOST_OFFSET_BYTES_FIELD_NUMBER: _ClassVar[int]
+        DETAIL_FIELD_NUMBER: _ClassVar[int]
+        offset_bytes: int
+        length_bytes: int
+        damage: ScrubImageResponse.Extent.Damage
+        node_name: str
+        host_offset_bytes: int
+        detail: str
+        def __init__(self, offset_bytes: _Optional[int] = ..., length_bytes: _Optional[int] = ..., damage: _Optional[_Union[ScrubImageResponse.Extent.Damage, str]] = ..., node_name: _Optional[str] = ..., host_offset_bytes: _Optional[int] = ..., detail: _Optional[str] = ...) -> None: ...
+    class Result(_message.Message):
+        __slots__ = ("intact", "extents", "damaged_bytes", "checked_bytes", "expected_checksum", "checksum", "truncated")
+        INTACT_FIELD_NUMBER: _ClassVar[int]
+        EXTENTS_FIELD_NUMBER: _ClassVar[int]
+        DAMAGED_BYTES_FIELD_NUMBER: _ClassVar[int]
+        CHECKED_BYTES_FIELD_NUMBER: _ClassVar[int]
+        EXPECTED_CHECKSUM_FIELD_NUMBER: _ClassVar[int]
+        CHECKSUM_FIELD_NUMBER: _ClassVar[int]
+        TRUNCATED_FIELD_NUMBER: _ClassVar[int]
+        intact: bool
+        extents: _containers.RepeatedCompositeFieldContainer[ScrubImageResponse.Extent]
+        damaged_bytes: int
+        checked_bytes: int
+        expected_checksum: str
+        checksum: str
+        truncated: bool
+        def __init__(self, intact: _Optional[bool] = ..., extents: _Optional[_Iterable[_Union[ScrubImageResponse.Extent, _Mapping]]] = ..., damaged_bytes: _Optional[int] = ..., checked_bytes: _Optional[int] = ..., expected_checksum: _Optional[str] = ..., checksum: _Optional[str] = ..., truncated: _Optional[bool] = ...) -> None: ...
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    result: ScrubImageResponse.Result
+    progress: OperationProgress
+    def __init__(self, result: _Optional[_Union[ScrubImageResponse.Result, _Mapping]] = ..., progress: _Optional[_Union[OperationProgress, _Mapping]] = ...) -> None: ...
+
+class CompactImageRequest(_message.Message):
+    __slots__ = ("node_name", "detect_zeroes")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    DETECT_ZEROES_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    detect_zeroes: bool
+    def __init__(self, node_name: _Optional[str] = ..., detect_zeroes: _Optional[bool] = ...) -> None: ...
+
+class CompactImageResponse(_message.Message):
+    __slots__ = ("result", "progress")
+    class Result(_message.Message):
+        __slots__ = ("before_bytes", "after_bytes", "leaked_clusters", "zeroed_bytes", "moved_bytes")
+        BEFORE_BYTES_FIELD_NUMBER: _ClassVar[int]
+        AFTER_BYTES_FIELD_NUMBER: _ClassVar[int]
+        LEAKED_CLUSTERS_FIELD_NUMBER: _ClassVar[int]
+        ZEROED_BYTES_FIELD_NUMBER: _ClassVar[int]
+        MOVED_BYTES_FIELD_NUMBER: _ClassVar[int]
+        before_bytes: int
+        after_bytes: int
+        leaked_clusters: int
+        zeroed_bytes: int
+        moved_bytes: int
+        def __init__(self, before_bytes: _Optional[int] = ..., after_bytes: _Optional[int] = ..., leaked_clusters: _Optional[int] = ..., zeroed_bytes: _Optional[int] = ..., moved_bytes: _Optional[int] = ...) -> None: ...
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    result: CompactImageResponse.Result
+    progress: OperationProgress
+    def __init__(self, result: _Optional[_Union[CompactImageResponse.Result, _Mapping]] = ..., progress: _Optional[_Union[OperationProgress, _Mapping]] = ...) -> None: ...
+
 class OpenNodeRequest(_message.Message):
     __slots__ = ("definition", "request_id", "validate_only")
     DEFINITION_FIELD_NUMBER: _ClassVar[int]

@@ -84,6 +84,21 @@ class NodeServiceStub:
                 request_serializer=blockyard_dot_v1_dot_node__pb2.CompareNodesRequest.SerializeToString,
                 response_deserializer=blockyard_dot_v1_dot_node__pb2.CompareNodesResponse.FromString,
                 _registered_method=True)
+        self.ChecksumImage = channel.unary_stream(
+                '/blockyard.v1.NodeService/ChecksumImage',
+                request_serializer=blockyard_dot_v1_dot_node__pb2.ChecksumImageRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_node__pb2.ChecksumImageResponse.FromString,
+                _registered_method=True)
+        self.ScrubImage = channel.unary_stream(
+                '/blockyard.v1.NodeService/ScrubImage',
+                request_serializer=blockyard_dot_v1_dot_node__pb2.ScrubImageRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_node__pb2.ScrubImageResponse.FromString,
+                _registered_method=True)
+        self.CompactImage = channel.unary_stream(
+                '/blockyard.v1.NodeService/CompactImage',
+                request_serializer=blockyard_dot_v1_dot_node__pb2.CompactImageRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_node__pb2.CompactImageResponse.FromString,
+                _registered_method=True)
         self.OpenNode = channel.unary_unary(
                 '/blockyard.v1.NodeService/OpenNode',
                 request_serializer=blockyard_dot_v1_dot_node__pb2.OpenNodeRequest.SerializeToString,
@@ -308,6 +323,29 @@ class NodeServiceServicer:
 
     def CompareNodes(self, request, context):
         """Whether two nodes show the same content, and where they begin to differ. Unallocated ranges cost nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChecksumImage(self, request, context):
+        """Sum up the content of a disk or of a snapshot inside its image: a tree of BLAKE3 hashes. What is not allocated costs
+        nothing. Nobody may write meanwhile (FAILED_PRECONDITION PERMISSION_CONFLICT says who does).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ScrubImage(self, request, context):
+        """Compare a disk or a snapshot with hashes that ChecksumImage kept, and tell which extents are damaged.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompactImage(self, request, context):
+        """Make an image's file as short as what is in it, under running guests: give back leaked clusters and room kept for
+        zeroes, move what lies at the end into gaps, cut the file off. To drop the stream ends it between two steps.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -583,6 +621,21 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.CompareNodes,
                     request_deserializer=blockyard_dot_v1_dot_node__pb2.CompareNodesRequest.FromString,
                     response_serializer=blockyard_dot_v1_dot_node__pb2.CompareNodesResponse.SerializeToString,
+            ),
+            'ChecksumImage': grpc.unary_stream_rpc_method_handler(
+                    servicer.ChecksumImage,
+                    request_deserializer=blockyard_dot_v1_dot_node__pb2.ChecksumImageRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_node__pb2.ChecksumImageResponse.SerializeToString,
+            ),
+            'ScrubImage': grpc.unary_stream_rpc_method_handler(
+                    servicer.ScrubImage,
+                    request_deserializer=blockyard_dot_v1_dot_node__pb2.ScrubImageRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_node__pb2.ScrubImageResponse.SerializeToString,
+            ),
+            'CompactImage': grpc.unary_stream_rpc_method_handler(
+                    servicer.CompactImage,
+                    request_deserializer=blockyard_dot_v1_dot_node__pb2.CompactImageRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_node__pb2.CompactImageResponse.SerializeToString,
             ),
             'OpenNode': grpc.unary_unary_rpc_method_handler(
                     servicer.OpenNode,
@@ -987,6 +1040,87 @@ class NodeService:
             '/blockyard.v1.NodeService/CompareNodes',
             blockyard_dot_v1_dot_node__pb2.CompareNodesRequest.SerializeToString,
             blockyard_dot_v1_dot_node__pb2.CompareNodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChecksumImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/blockyard.v1.NodeService/ChecksumImage',
+            blockyard_dot_v1_dot_node__pb2.ChecksumImageRequest.SerializeToString,
+            blockyard_dot_v1_dot_node__pb2.ChecksumImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ScrubImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/blockyard.v1.NodeService/ScrubImage',
+            blockyard_dot_v1_dot_node__pb2.ScrubImageRequest.SerializeToString,
+            blockyard_dot_v1_dot_node__pb2.ScrubImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompactImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/blockyard.v1.NodeService/CompactImage',
+            blockyard_dot_v1_dot_node__pb2.CompactImageRequest.SerializeToString,
+            blockyard_dot_v1_dot_node__pb2.CompactImageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -95,7 +95,7 @@ async def delete(graph: "Graph", node: "Node", identifier: str, name: str) -> Sn
     await ready_to_write(graph, node)
     async with graph.snapshot_lock:
         found = image_of(node).find_snapshot(identifier, name)
-        for other in _beside(node):
+        for other in beside(node):
             if isinstance(other.driver, HasSnapshots) and other.driver.shown_snapshot == found.identifier:
                 raise ResourceBusy("snapshot", found.name, f"node/{other.name}")
         with _writing(node, "DeleteSnapshot", WRITER):
@@ -106,7 +106,7 @@ async def delete(graph: "Graph", node: "Node", identifier: str, name: str) -> Sn
     return found
 
 
-def _beside(node: "Node") -> "Iterator[Node]":
+def beside(node: "Node") -> "Iterator[Node]":
     """All nodes that stand on the same file, through whatever is between."""
     bottom = node
     while bottom.primary is not None:
@@ -129,10 +129,10 @@ async def confirm(graph: "Graph", node: "Node") -> None:
 async def open_node(graph: "Graph", node: "Node", wanted: str, new_name: str) -> "Node":
     """Open a snapshot as a read-only node above the same file and backing file."""
     found = image_of(node).snapshot_named(wanted)
-    return await graph.open(_definition(node, found, new_name))
+    return await graph.open(definition_of_snapshot(node, found, new_name))
 
 
-def _definition(node: "Node", found: SnapshotFacts, new_name: str) -> "NodeDefinition":
+def definition_of_snapshot(node: "Node", found: SnapshotFacts, new_name: str) -> "NodeDefinition":
     options = {name: value for name, value in node.definition.options.items() if name not in _NOT_TAKEN_OVER}
     children: dict[str, NodeDefinition | str | None] = {"backing": None}
     children.update((name, edge.node.name) for name, edge in node.children.items())

@@ -23,7 +23,7 @@ from blockyard.node.core.dirty import DirtyBitmap
 from blockyard.node.graph import requests
 from blockyard.node.graph.bitmaps import Bitmap
 from blockyard.node.graph.chain import above_filters, below_filters, descends, layers, overlay_above
-from blockyard.node.graph.contents import Comparer, Side, Stretch, is_zero, stretches
+from blockyard.node.graph.contents import Comparer, Side, Stretch, alike, is_zero, stretches
 from blockyard.node.graph.drain import drained
 from blockyard.node.graph.modes import ready_to_write
 from blockyard.node.graph.reading import map_own
@@ -193,7 +193,7 @@ class _Rebase:
 
 def _differing(one: memoryview, other: memoryview, offset: int, unit: int) -> Iterator[tuple[int, int]]:
     """Runs of whole units, as guest offsets, that hold a difference."""
-    if one == other:
+    if alike(one, other):
         return
     differs = np.flatnonzero(np.frombuffer(one, np.uint8) != np.frombuffer(other, np.uint8))
     units = np.unique((differs + offset) // unit)

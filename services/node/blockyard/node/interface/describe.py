@@ -25,6 +25,7 @@ ABILITIES: Final[dict[str, type[Any]]] = {
     "creatable": interface.Creatable,
     "resizable": interface.Resizable,
     "amendable": operations.Amendable,
+    "compactable": operations.Compactable,
     "backing-changeable": interface.BackingChangeable,
     "checkable": interface.Checkable,
     "emptyable": interface.Emptyable,

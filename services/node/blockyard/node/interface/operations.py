@@ -46,6 +46,33 @@ class Amendable(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class CompactStep:
+    """One step of a compaction."""
+
+    end: int
+    """Bytes of the file up to its last part in use, before the step."""
+    used: int
+    """Bytes in use: it cannot become shorter than that."""
+    moved: int
+    """Bytes that were moved."""
+    done: bool
+    """Another step would gain nothing."""
+
+
+@runtime_checkable
+class Compactable(Protocol):
+    """Can move what it stores to the begin of its file, and give back the rest. No request is in flight."""
+
+    async def reclaim(self) -> int:
+        """Give up room that is kept for zeroes; bytes."""
+        ...
+
+    async def compact(self) -> CompactStep:
+        """Move some of what lies at the file's end, and cut off what is free there. Content stays as it is."""
+        ...
+
+
 @runtime_checkable
 class AwaitsBacking(Protocol):
     """A format that can be told that a backing file is about to come.

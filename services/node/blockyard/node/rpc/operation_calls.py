@@ -4,8 +4,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
+from blockyard.base.errors import InvalidArgument
 from blockyard.node.graph.amending import amend
 from blockyard.node.graph.checking import check_node
+from blockyard.node.graph.checksumming import Checksum, Scrub, checksum, scrub
+from blockyard.node.graph.compacting import compact
 from blockyard.node.graph.contents import Comparison, compare
 from blockyard.node.graph.rebasing import rebase
 from blockyard.node.interface.operations import Progress
@@ -25,9 +28,14 @@ _DIFFERENCES: Final = {
     "size": node_pb2.CompareNodesResponse.Result.DIFFERENCE_SIZE,
 }
 
+_DAMAGES: Final = {
+    "changed": node_pb2.ScrubImageResponse.Extent.DAMAGE_CHANGED,
+    "unreadable": node_pb2.ScrubImageResponse.Extent.DAMAGE_UNREADABLE,
+}
+
 
 class OperationCalls(Calls):
-    """Amend, rebase, check, compare."""
+    """Amend, rebase, check, compare, sum up, scrub, compact."""
 
     async def AmendImage(  # noqa: N802
         self, request: node_pb2.AmendImageRequest, context: Any
@@ -99,12 +107,98 @@ class OperationCalls(Calls):
         async for response in self._streamed(work, node_pb2.CompareNodesResponse):
             yield response
 
+    async def ChecksumImage(  # noqa: N802
+        self, request: node_pb2.ChecksumImageRequest, context: Any
+    ) -> AsyncIterator[node_pb2.ChecksumImageResponse]:
+        node = self._graph.get(request.node_name)
+
+        async def work(progress: Progress) -> node_pb2.ChecksumImageResponse:
+            found = await checksum(
+                self._graph,
+                node,
+                progress,
+                snapshot=request.snapshot,
+                chunk=request.chunk_bytes,
+                filename=request.filename,
+                overwrite=request.overwrite,
+            )
+            return node_pb2.ChecksumImageResponse(result=_checksum(found))
+
+        async for response in self._streamed(work, node_pb2.ChecksumImageResponse):
+            yield response
+
+    async def ScrubImage(  # noqa: N802
+        self, request: node_pb2.ScrubImageRequest, context: Any
+    ) -> AsyncIterator[node_pb2.ScrubImageResponse]:
+        node = self._graph.get(request.node_name)
+        if not request.filename:
+            raise InvalidArgument("filename", "the file that ChecksumImage wrote", "nothing")
+
+        async def work(progress: Progress) -> node_pb2.ScrubImageResponse:
+            found = await scrub(self._graph, node, request.filename, progress, snapshot=request.snapshot)
+            return node_pb2.ScrubImageResponse(result=_scrub(found))
+
+        async for response in self._streamed(work, node_pb2.ScrubImageResponse):
+            yield response
+
+    async def CompactImage(  # noqa: N802
+        self, request: node_pb2.CompactImageRequest, context: Any
+    ) -> AsyncIterator[node_pb2.CompactImageResponse]:
+        node = self._graph.get(request.node_name)
+
+        async def work(progress: Progress) -> node_pb2.CompactImageResponse:
+            found = await compact(self._graph, node, progress, detect_zeroes=request.detect_zeroes)
+            result = node_pb2.CompactImageResponse.Result(
+                before_bytes=found.before,
+                after_bytes=found.after,
+                leaked_clusters=found.leaked,
+                zeroed_bytes=found.zeroed,
+                moved_bytes=found.moved,
+            )
+            return node_pb2.CompactImageResponse(result=result)
+
+        async for response in self._streamed(work, node_pb2.CompactImageResponse):
+            yield response
+
     async def _streamed(
         self, work: Callable[[Progress], Awaitable[Response]], kind: Callable[..., Response]
     ) -> AsyncIterator[Response]:
         async with aclosing(told(self._graph.environment.clock, work)) as steps:
             async for step in steps:
                 yield kind(progress=step) if isinstance(step, node_pb2.OperationProgress) else step
+
+
+def _checksum(found: Checksum) -> node_pb2.ChecksumImageResponse.Result:
+    return node_pb2.ChecksumImageResponse.Result(
+        checksum=found.root.hex(),
+        size_bytes=found.shape.size,
+        chunk_bytes=found.shape.chunk,
+        zero_chunks=found.zero_chunks,
+        hashed_bytes=found.hashed_bytes,
+        file_bytes=found.file_bytes,
+    )
+
+
+def _scrub(found: Scrub) -> node_pb2.ScrubImageResponse.Result:
+    return node_pb2.ScrubImageResponse.Result(
+        intact=not found.damaged,
+        extents=[
+            node_pb2.ScrubImageResponse.Extent(
+                offset_bytes=each.offset,
+                length_bytes=each.length,
+                damage=_DAMAGES[each.kind],
+                node_name=each.layer,
+                host_offset_bytes=each.host_offset,
+                detail=each.why,
+            )
+            for each in found.damages
+        ],
+        damaged_bytes=found.damaged,
+        checked_bytes=found.checked,
+        expected_checksum=found.expected.hex(),
+        checksum=found.found.hex(),
+        truncated=found.truncated,
+    )
 
 
 def _comparison(found: Comparison) -> node_pb2.CompareNodesResponse.Result:

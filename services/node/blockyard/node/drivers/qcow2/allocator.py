@@ -71,6 +71,10 @@ class Allocator:
         await self._check(*found)
         return Run(*found, self._claim(*found))
 
+    def rewind(self) -> None:
+        """Look for free clusters from the file's begin on."""
+        self._hint = 0
+
     async def take_run(self, count: int) -> int:
         """Exactly `count` contiguous clusters, past everything in use."""
         await self._image.event("cluster_alloc")
@@ -81,17 +85,30 @@ class Allocator:
         return first
 
     async def take_whole(self, count: int) -> int:
-        """Exactly `count` contiguous clusters, where there is room at once, else past everything in use."""
+        """Exactly `count` contiguous clusters: the first room of that size, else past everything in use."""
         async with self.lock:
-            found = await self._find(count)
-        if found is not None:
-            first, length = found
-            if length == count:
-                await self._check(first, count)
-                self._claim(first, count)
+            first = await self._find_whole(count)
+        if first < 0:
+            return await self.take_run(count)
+        await self._check(first, count)
+        self._claim(first, count)
+        return first
+
+    async def _find_whole(self, count: int) -> int:
+        """The first run of `count` free clusters inside one refcount block, now in use; -1 if there is none."""
+        refcounts, per = self._image.refcounts, self._image.refcounts.block_entries
+        index, entry = divmod(self._hint, per)
+        while count <= per and (present := refcounts.next_block(index)) >= 0:
+            index, entry = present, entry if present == index else 0
+            block = await refcounts.blocks.get(index)
+            low = _whole_run(block, entry, count)
+            if low >= 0:
+                refcounts.set_range(index, block, low, low + count, 1)
+                first = index * per + low
+                self.end = max(self.end, first + count)
                 return first
-            await self.give_back(first, length)
-        return await self.take_run(count)
+            index, entry = index + 1, 0
+        return -1
 
     async def give_back(self, first: int, count: int) -> None:
         """Clusters of `take` to which nothing was made to refer."""
@@ -253,3 +270,11 @@ def _free_run(block: Block, start: int, count: int) -> tuple[int, int] | None:
         position += width
         width = min(width * 8, 1 << 16)
     return None
+
+
+def _whole_run(block: Block, start: int, count: int) -> int:
+    """The first of `count` free entries one behind another, at or after `start`; -1 if there are none."""
+    used = np.flatnonzero(block.values[start:]) + start
+    begins = np.concatenate(([start], used + 1))
+    fitting = np.flatnonzero(np.append(used, len(block.values)) - begins >= count)
+    return int(begins[fitting[0]]) if len(fitting) else -1

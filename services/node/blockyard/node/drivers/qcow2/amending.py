@@ -130,6 +130,7 @@ def _check_downgrade(image: Image, options: Qcow2AmendOptions) -> None:
     records = image.snapshots
     rules = (
         (not other & hdr.COMPRESSION, "compression other than zlib"),
+        (not header.crypt_method, "encryption"),
         (not other & ~hdr.COMPRESSION, "an incompatible feature"),
         (ext.find(image.cluster.extensions, ext.BITMAPS) is None, "persistent bitmaps"),
         (not image.options.lazy_refcounts, "a node that was opened with lazy_refcounts"),

@@ -12,6 +12,7 @@ from blockyard.base.errors import OperationUnsupported, ResourceBusy, ResourceNo
 from blockyard.node.drivers.qcow2 import (
     amending,
     checking,
+    compacting,
     creating,
     opening,
     rebasing,
@@ -43,7 +44,7 @@ from blockyard.node.interface.flags import Preallocation, Role
 from blockyard.node.interface.internal_snapshots import SnapshotFacts, SnapshotView, SnapshotWish
 from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.mapping import Allocation, MapKind, Mapping
-from blockyard.node.interface.operations import AmendStep, Progress, untold
+from blockyard.node.interface.operations import AmendStep, CompactStep, Progress, untold
 from blockyard.node.interface.permissions import ALL, CONSISTENT_READ, Permissions
 
 _DATA = MapKind.DATA
@@ -185,6 +186,20 @@ class Qcow2(FormatDriver):
             self.image.broken, self.image.unlocked = True, False
             raise
         self._adopt()
+
+    async def reclaim(self) -> int:
+        compacting.check(self.image)
+        async with self.image.changing:
+            found = await self._dropper.reclaim()
+            await self.image.writeback.settle()
+            return found * self.image.geometry.cluster_size
+
+    async def compact(self) -> CompactStep:
+        self._refuse_while_saving()
+        async with self.image.changing:
+            done = await compacting.step(self.image)
+            await self._resizer.trim_file()
+            return done
 
     async def make_empty(self) -> None:
         async with self.image.changing:

@@ -41,6 +41,23 @@ class Dropper:
         create = self._image.has_backing and self._image.has_zero_flag
         await self._apply(offset, length, self._released, Reason.REQUEST, create)
 
+    async def reclaim(self) -> int:
+        """Give up the places of clusters that read as zeroes anyway; how many they were."""
+        image = self._image
+        await image.before_write()
+        found = 0
+
+        def change(entries: tables.Table) -> tables.Table:
+            nonlocal found
+            kept = ((entries & np.uint64(COMPRESSED)) == 0) & ((entries & np.uint64(ZERO)) != 0)
+            kept &= (entries & np.uint64(OFFSET)) != 0
+            found += int(kept.sum())
+            return np.where(kept, np.uint64(ZERO), entries)
+
+        if image.has_zero_flag:
+            await self._apply(0, image.header.size, change, Reason.OTHER, create=False)
+        return found
+
     async def forget(self, offset: int, length: int) -> None:
         """Drop all mappings of a range, so that the backing file (or nothing) shows."""
         await self._image.before_write()

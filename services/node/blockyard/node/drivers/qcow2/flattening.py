@@ -22,7 +22,7 @@ from blockyard.node.formats.qcow2 import snapshots as records
 from blockyard.node.formats.qcow2 import tables
 from blockyard.node.interface.operations import Progress
 
-_SHARED: Final = 1 << 15
+SHARED: Final = 1 << 15
 """Entries that share a cluster of zeroes: half of what 16 bits count, so that snapshots find room to add."""
 _ZERO: Final = np.uint64(tables.ZERO)
 _PLACE: Final = np.uint64(tables.OFFSET)
@@ -129,10 +129,10 @@ class _Flattening:
                 count = min(len(flagged) - position, max(1, self._room // times))
                 place = np.uint64(self._zeroes << self._bits)
                 # A cluster with a single reference is the guest's to write (rule 1 of `snapshots`).
-                alone = self._room == _SHARED and self._left == 1 and self._is_active(offset)
+                alone = self._room == SHARED and self._left == 1 and self._is_active(offset)
                 result[flagged[position : position + count]] = place | np.uint64(tables.COPIED if alone else 0)
                 # One reference was counted when it was taken.
-                given = count * times - (1 if self._room == _SHARED else 0)
+                given = count * times - (1 if self._room == SHARED else 0)
                 self._shadow.change(repeated(self._zeroes, given), 1)
                 self._room -= count * times
                 self._left -= count * times
@@ -144,7 +144,7 @@ class _Flattening:
         if self._room >= times or (self._zeroes and self._left == 1):
             return
         self._zeroes = (await self._shadow.take(1))[0]
-        self._room = _SHARED
+        self._room = SHARED
         size = self._image.geometry.cluster_size
         await self._image.write(self._zeroes << self._bits, bytes(size))
 

@@ -97,15 +97,30 @@ class Refcounts:
         block.values[low:high] = value
         self._image.ledger.mark(Kind.BLOCK, index, low, high)
 
-    async def end_of_use(self) -> int:
-        """First cluster after all that are counted, or a little later (bounded search)."""
+    async def end_of_use(self, *, exactly: bool = False) -> int:
+        """First cluster after all that are counted, or a little later (the search is bounded unless `exactly`)."""
         present = np.flatnonzero(self.table)
-        for index in present[::-1][:_END_BLOCKS].tolist():
+        for index in present[::-1][: len(present) if exactly else _END_BLOCKS].tolist():
             used = np.flatnonzero((await self.blocks.get(index)).values)
             if len(used):
                 return int(index * self.block_entries + used[-1] + 1)
         rest = len(present) - _END_BLOCKS
         return int(present[rest - 1] + 1) * self.block_entries if rest > 0 else 0
+
+    def forget_from(self, end: int) -> Clusters:
+        """Let go of the blocks that count nothing but clusters from `end` on, which are all free; their clusters.
+
+        Only there: in the midst of the file clusters without a block would never be used again.
+        """
+        found = np.flatnonzero(self.table)
+        found = found[found * self.block_entries >= end]
+        places = [self.block_offset(index) >> self._image.geometry.cluster_bits for index in found.tolist()]
+        for index in found.tolist():
+            self.table[index] = 0
+            self.blocks.items.pop(index, None)
+            self._image.ledger.marks[Kind.BLOCK].pop(index, None)
+            self._image.ledger.mark(Kind.REFTABLE, index // TABLE_PER_SECTOR)
+        return np.array(places, np.int64)
 
     def pieces(self, first: int, count: int) -> Iterator[tuple[int, int, int]]:
         """(block index, low, high) of a run of clusters."""

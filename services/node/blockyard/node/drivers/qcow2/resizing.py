@@ -197,7 +197,7 @@ class Resizer:
         """Give the file's unused tail back."""
         image = self._image
         async with image.allocator.lock:
-            image.allocator.end = await image.refcounts.end_of_use()
+            image.allocator.end = await image.refcounts.end_of_use(exactly=True)
             end = image.allocator.end << image.geometry.cluster_bits
             if end < image.file.size:
                 await image.file.truncate(end)

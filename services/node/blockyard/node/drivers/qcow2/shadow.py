@@ -137,6 +137,10 @@ class Shadow:
             index = int(part[0]) // self._per
             self._difference(index).add(part - index * self._per, amount)
 
+    def touch(self, index: int) -> None:
+        """Give a refcount block a new place, whether it changes or not."""
+        self._difference(index)
+
     def change_run(self, offset: int, length: int, by: int) -> None:
         """The same for the clusters of `length` bytes of metadata."""
         first = offset >> self._bits
