@@ -111,7 +111,7 @@ class Keeping:
     async def overwrite(self) -> None:
         """After a commit that failed and was undone: what became durable of it nonetheless is overwritten."""
         with suppress(BlockError):
-            await self.catalogue.commit()
+            await self.catalogue.write()
 
     async def keep_opened(self, opened: "Sequence[Node]") -> None:
         """Nodes that nobody has seen yet are durable. Raises CatalogueNotWritten."""
