@@ -277,10 +277,12 @@ async def truncate(
     try:
         if only_grow and driver.size >= size:
             return
-        await driver.truncate(size, preallocation, exact)
-        for bitmap in node.bitmaps.values():
-            bitmap.resize(driver.size)
-        node.write_generation += 1
+        try:
+            await driver.truncate(size, preallocation, exact)
+        finally:  # it may have failed, or been given up, when the size had changed already
+            for bitmap in node.bitmaps.values():
+                bitmap.resize(driver.size)
+            node.write_generation += 1
     finally:
         node.tracker.end(request)
 
