@@ -139,3 +139,27 @@ async def test_a_call_that_is_dropped_leaves_an_image_that_is_whole(house: NodeH
     await house.client.nodes.close("a")
     report = await house.client.images.check(path.name, "qcow2")
     assert report.corruptions == 0
+
+
+@pytest.mark.peer("qemu-img")
+async def test_a_data_file_is_renamed_and_need_not_be_raw_any_more(house: NodeHouse):
+    create = house.client.images.create
+    await create("d.qcow2", 4 * MIB, format="qcow2", extended_l2=True, data_file="d.raw", data_file_raw=True)
+    await house.client.nodes.open(qcow2(file("d.qcow2"), node_name="d", follow_data_file=True))
+    await house.client.data.write("d", MIB, b"x" * 70_000)
+    amend = house.client.operations.amend
+    with pytest.raises(OperationUnsupported):
+        await amend("d", compat="v2")
+    moved = house.folder / "moved.raw"
+    state = await amend("d", refcount_bits=1, data_file=str(moved), data_file_raw=False)
+    assert state.format_specific["data-file"].string_value == str(moved)
+    with pytest.raises(InvalidArgument):
+        await amend("d", data_file_raw=True)
+    await house.client.nodes.close("d")
+    (house.folder / "d.raw").rename(moved)
+    found = told(house.folder / "d.qcow2")["format-specific"]["data"]
+    assert (found["data-file"], found["data-file-raw"]) == (str(moved), False)
+    peers.run("qemu-img", "check", "-f", "qcow2", house.folder / "d.qcow2")
+    await image(house)
+    with pytest.raises(InvalidArgument):
+        await amend("a", data_file="d.raw")

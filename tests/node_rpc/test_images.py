@@ -9,6 +9,7 @@ from blockyard.base.errors import (
     BackingDenied,
     BackingLoop,
     BackingMissing,
+    DataFileDenied,
     DriverUnknown,
     FileBusy,
     FileExists,
@@ -340,3 +341,34 @@ async def test_measuring_needs_a_source_and_a_size_that_can_be(house: NodeHouse)
         await house.nodes.MeasureImage(node.MeasureImageRequest(target=measured(1).target))
     with pytest.raises(InvalidArgument):
         await house.nodes.MeasureImage(measured(-5))
+
+
+@pytest.mark.peer("qemu-img")
+async def test_an_image_with_subclusters_and_a_data_file_is_made_and_opened_over_the_api(house: NodeHouse):
+    info = await house.client.images.create(
+        "m.qcow2", MIB, format="qcow2", extended_l2=True, data_file="m.raw", data_file_raw=True
+    )
+    assert info.format_specific["extended-l2"].bool_value
+    assert info.format_specific["data-file"].string_value == "m.raw"
+    assert (house.folder / "m.raw").read_bytes() == bytes(MIB)
+    nodes = house.client.nodes
+    with pytest.raises(DataFileDenied):
+        await nodes.open(qcow2(file("m.qcow2"), node_name="top"))
+    await nodes.open(qcow2(file("m.qcow2"), node_name="top", follow_data_file=True))
+    await house.client.data.write("top", 4096, b"x" * 4096)
+    state = await nodes.get("top")
+    assert state.subcluster_size_bytes == 2048
+    assert {edge.name for edge in state.children} == {"file", "data-file"}
+    await nodes.close("top")
+    assert (house.folder / "m.raw").read_bytes()[4096:8192] == b"x" * 4096
+    await nodes.open(qcow2(file("m.qcow2"), node_name="top", data_file=file("m.raw")))
+    assert await house.client.data.read("top", 4096, 4096) == b"x" * 4096
+    await nodes.close("top")
+    peers.run("qemu-img", "check", "-f", "qcow2", house.folder / "m.qcow2", cwd=house.folder)
+
+
+async def test_a_data_file_is_found_again_after_a_restart_without_asking_the_header(house: NodeHouse):
+    await house.client.images.create("m.qcow2", MIB, format="qcow2", data_file="m.raw")
+    await house.client.nodes.open(qcow2(file("m.qcow2"), node_name="top", follow_data_file=True))
+    told = (await house.client.nodes.get("top")).full_open_options
+    assert '"data-file": {"driver": "file"' in told

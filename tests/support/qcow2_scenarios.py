@@ -24,6 +24,7 @@ from tests.support.ground import DriverChild, Ground
 
 IMAGE = "disk.qcow2"
 BASE = "base.raw"
+DATA = "data.raw"
 
 
 @dataclass(slots=True)
@@ -56,6 +57,8 @@ class Scenario:
     """Dirty bitmaps that the image keeps, made when it is filled."""
     options: dict[str, Any] = field(default_factory=dict)
     lazy: bool = False
+    data_file: bool = False
+    """Guest data is in a file of its own, DATA."""
 
 
 async def overwrites(scene: Scene) -> None:
@@ -151,6 +154,23 @@ async def refcount_growth(scene: Scene) -> None:
     await scene.driver.close()
 
 
+async def subclusters(scene: Scene) -> None:
+    """Of clusters that are there already one subcluster after the other."""
+    guest = scene.guest
+    await guest.write(0, 512)
+    await guest.write(32 * KIB, 1024)
+    await guest.flush()
+    for at in range(2 * KIB, 16 * KIB, 3 * KIB):
+        await guest.write(at, 1536)
+        await guest.flush()
+        await guest.write(32 * KIB + at, 512)
+    await guest.zero(4 * KIB, 3 * KIB)
+    await guest.flush()
+    await guest.write(5 * KIB, 512)
+    await guest.zero(32 * KIB, 8 * KIB, MAY_UNMAP)
+    await guest.flush()
+
+
 async def filling_then_detaching(scene: Scene) -> None:
     """What a stream job does: copy what the backing file has, then let go of it."""
     node, guest = scene.node, scene.guest
@@ -237,6 +257,11 @@ async def snapshots(scene: Scene) -> None:
     await guest.write(0, 96 * KIB)
     await guest.flush()
     await scene.driver.close()
+
+
+EXTENDED = ("cluster_size=16k", "extended_l2=on")
+APART = ("cluster_size=4k", f"data_file={DATA}")
+RAW_APART = (*APART, "data_file_raw=on")
 
 
 class KeptSnapshots:
@@ -363,6 +388,7 @@ SNAPSHOT_SCENARIOS = {
     "snapshots, version 2": Scenario(snapshots, ("compat=0.10", "cluster_size=4k"), filled=256 * KIB),
     "snapshots over a backing file": Scenario(snapshots, base=512 * KIB),
     "snapshots with lazy refcounts": Scenario(snapshots, ("cluster_size=4k", "lazy_refcounts=on"), lazy=True),
+    "snapshots with extended L2": Scenario(snapshots, EXTENDED, filled=256 * KIB),
     "snapshots of small clusters": Scenario(snapshots, ("cluster_size=512", "refcount_bits=64"), filled=64 * KIB),
 }
 
@@ -387,6 +413,22 @@ SCENARIOS = {
     "lazy refcounts, discards": Scenario(
         zeroes_and_discards, ("cluster_size=4k", "lazy_refcounts=on"), filled=256 * KIB, lazy=True
     ),
+    "subclusters": Scenario(subclusters, EXTENDED),
+    "subclusters over a backing file": Scenario(subclusters, EXTENDED, base=512 * KIB),
+    "subclusters over a snapshot": Scenario(subclusters, EXTENDED, filled=256 * KIB, snapshot=True),
+    "random writes, extended L2": Scenario(random_writes, EXTENDED, base=512 * KIB),
+    "zeroes and discards, extended L2": Scenario(zeroes_and_discards, EXTENDED, base=512 * KIB),
+    "compressed writes, extended L2": Scenario(compressed_writes, EXTENDED),
+    "resizes, extended L2": Scenario(resizes, EXTENDED, base=2 * MIB),
+    "data file": Scenario(random_writes, APART, filled=128 * KIB, data_file=True),
+    "data file over a backing file": Scenario(random_writes, APART, base=512 * KIB, data_file=True),
+    "data file, zeroes and discards": Scenario(zeroes_and_discards, APART, filled=256 * KIB, data_file=True),
+    "data file, extended L2": Scenario(subclusters, (*EXTENDED, f"data_file={DATA}"), data_file=True),
+    "data file, resizes": Scenario(resizes, APART, filled=MIB, data_file=True),
+    "data file, lazy refcounts": Scenario(random_writes, (*APART, "lazy_refcounts=on"), lazy=True, data_file=True),
+    "raw data file": Scenario(random_writes, RAW_APART, filled=128 * KIB, data_file=True),
+    "raw data file, zeroes and discards": Scenario(zeroes_and_discards, RAW_APART, data_file=True),
+    "raw data file, resizes": Scenario(resizes, RAW_APART, filled=MIB, data_file=True),
     "cancelled flushes": Scenario(cancelled_flushes, ("cluster_size=512",)),
     "background write-back": Scenario(
         background_write_back, ("cluster_size=512",), 2 * MIB, options={"l2_cache_size": 16 * 512}

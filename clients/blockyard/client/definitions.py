@@ -127,9 +127,12 @@ def qcow2(
     refcount_cache_size: int | None = None,
     pass_discard_request: bool | None = None,
     overlap_check: str = "",
+    data_file: Child | None = None,
+    follow_data_file: bool = False,
     **common: Unpack[Common],
 ) -> NodeDefinition:
-    """A qcow2 image. `backing` left out is what the header names; `NO_NODE` is none."""
+    """A qcow2 image. `backing` left out is what the header names; `NO_NODE` is none. An external data file is
+    `data_file`, or what the header names if `follow_data_file` says that it may choose."""
     options = drivers.Qcow2Options(
         file=reference(file),
         backing=None if backing is None else reference(backing),
@@ -138,6 +141,8 @@ def qcow2(
         refcount_cache_size=refcount_cache_size,
         pass_discard_request=pass_discard_request,
         overlap_check=overlap_check,
+        data_file=None if data_file is None else reference(data_file),
+        follow_data_file=follow_data_file,
     )
     return with_common(NodeDefinition(qcow2=options), common)
 

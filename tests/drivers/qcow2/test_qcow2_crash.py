@@ -14,6 +14,7 @@ import pytest
 
 from blockyard.base.units import KIB, MIB
 from blockyard.node.drivers.qcow2 import Qcow2, ordering
+from blockyard.node.drivers.qcow2.image import Image
 from blockyard.node.drivers.qcow2.options import Qcow2CreateOptions, Qcow2Options
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.environment import Environment
@@ -26,6 +27,7 @@ from tests.support.crash import (
     Guest,
     GuestContent,
     Log,
+    Oracle,
     QemuCheck,
     Recorder,
     budget,
@@ -33,7 +35,17 @@ from tests.support.crash import (
     surviving_barriers,
 )
 from tests.support.ground import DriverChild, Ground
-from tests.support.qcow2_scenarios import BASE, IMAGE, SCENARIOS, CreatedOrNothing, Scenario, Scene, random_writes
+from tests.support.qcow2_scenarios import (
+    BASE,
+    DATA,
+    IMAGE,
+    SCENARIOS,
+    CreatedOrNothing,
+    Scenario,
+    Scene,
+    random_writes,
+    resizes,
+)
 
 pytestmark = [pytest.mark.crash, pytest.mark.peer("qemu-img"), pytest.mark.timeout(3600)]
 
@@ -49,14 +61,16 @@ def prepared(scenario: Scenario, place: Path, recorder: Recorder) -> None:
         recorder.add(BASE, content)
         options += ["-b", BASE, "-F", "raw"]
     path = place / IMAGE
-    peers.run("qemu-img", "create", "-q", "-f", "qcow2", *options, path, str(scenario.size))
+    peers.run("qemu-img", "create", "-q", "-f", "qcow2", *options, path, str(scenario.size), cwd=place)
     if scenario.filled:
-        peers.run("qemu-io", "-c", f"write -P 0x5a 0 {scenario.filled}", path)
+        peers.run("qemu-io", "-c", f"write -P 0x5a 0 {scenario.filled}", path, cwd=place)
     for name in scenario.bitmaps:
         peers.run("qemu-img", "bitmap", "--add", "-g", "4096", path, name)
     if scenario.snapshot:
         peers.run("qemu-img", "snapshot", "-c", "before", path)
     recorder.add(IMAGE, path.read_bytes())
+    if scenario.data_file:
+        recorder.add(DATA, (place / DATA).read_bytes())
 
 
 def recorded(scenario: Scenario, place: Path) -> Log:
@@ -70,6 +84,8 @@ async def _recorded(scenario: Scenario, place: Path) -> Log:
     if scenario.base:
         base = await recorder.child(ground, BASE, read_only=True)
         children["backing"] = base
+    if scenario.data_file:
+        children["data-file"] = await recorder.child(ground, DATA)
     context = ground.context(children)
     node = DriverChild(await Qcow2.open(Qcow2Options(**scenario.options), context), context)
     guest = Guest(recorder.log, node, initial=await node.content())
@@ -79,7 +95,13 @@ async def _recorded(scenario: Scenario, place: Path) -> Log:
 
 
 def oracle_for(scenario: Scenario, *readers: str) -> Every:
-    return Every(QemuCheck(IMAGE, dirty_allowed=scenario.lazy), GuestContent(IMAGE, readers=readers))
+    oracles: list[Oracle] = [
+        QemuCheck(IMAGE, dirty_allowed=scenario.lazy),
+        GuestContent(IMAGE, readers=readers),
+    ]
+    if "data_file_raw=on" in scenario.create and scenario.steps is not resizes:
+        oracles.append(GuestContent(DATA, "raw", readers=("us",)))
+    return Every(*oracles)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -145,6 +167,29 @@ def test_the_replay_notices_a_missing_barrier_of_the_write_back(
     weak = [ordering.Phase(one.name, one.kinds, one is not phase) for one in ordering.PHASES]
     monkeypatch.setattr(ordering, "PHASES", weak)
     scenario = SCENARIOS["refcount table growth"]
+    report = replay(recorded(scenario, tmp_path), oracle_for(scenario, "qemu"), 250)
+    assert report.findings
+
+
+def test_the_replay_notices_a_subcluster_that_is_entered_before_its_data_is_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    weak = [ordering.Phase(one.name, one.kinds, number > 0) for number, one in enumerate(ordering.PHASES)]
+    monkeypatch.setattr(ordering, "PHASES", weak)
+    scenario = SCENARIOS["subclusters over a backing file"]
+    report = replay(recorded(scenario, tmp_path), GuestContent(IMAGE, readers=("qemu",)), 250)
+    assert report.findings
+
+
+@pytest.mark.parametrize("name", ["data file over a backing file", "data file, zeroes and discards"])
+def test_the_replay_notices_a_mapping_that_is_durable_before_what_it_shows_in_the_data_file(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async def forgotten(self: Image) -> None:
+        """No flush of the data file."""
+
+    monkeypatch.setattr(Image, "flush_data", forgotten)
+    scenario = SCENARIOS[name]
     report = replay(recorded(scenario, tmp_path), oracle_for(scenario, "qemu"), 250)
     assert report.findings
 

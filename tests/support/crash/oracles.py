@@ -82,7 +82,8 @@ class QemuCheck:
 
     def problems(self, crash: Crash) -> list[str]:
         path = crash.directory / self._image
-        result = peers.run("qemu-img", "check", "-f", self._format, "--output=json", path, check=False)
+        command = ("qemu-img", "check", "-f", self._format, "--output=json", path)
+        result = peers.run(*command, check=False, cwd=crash.directory)
         if result.returncode in (CLEAN, LEAKS):
             crash.tally["clean" if result.returncode == CLEAN else "leaks"] += 1
             return []
@@ -93,8 +94,8 @@ class QemuCheck:
     def _repaired(self, crash: Crash) -> list[str]:
         crash.tally["dirty"] += 1
         path = crash.copy() / self._image
-        repair = peers.run("qemu-img", "check", "-r", "all", "-f", self._format, path, check=False)
-        again = peers.run("qemu-img", "check", "-f", self._format, path, check=False)
+        repair = peers.run("qemu-img", "check", "-r", "all", "-f", self._format, path, check=False, cwd=path.parent)
+        again = peers.run("qemu-img", "check", "-f", self._format, path, check=False, cwd=path.parent)
         if again.returncode == CLEAN:
             return []
         return [f"dirty {self._image} cannot be repaired: {repair.stdout}{repair.stderr}{again.stdout}"]

@@ -5,6 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from blockyard.node.drivers.qcow2 import Qcow2
+from blockyard.node.drivers.qcow2.options import Qcow2Options
 from blockyard.node.interface.child import Child
 from blockyard.node.interface.driver import FormatDriver
 from tests.support import peers
@@ -17,7 +19,8 @@ def read_by_qemu(path: Path, image_format: str, scratch: Path) -> bytes:
     """Through qemu-img, backing files included. Raises AssertionError with what it printed."""
     target = scratch / "converted.raw"
     try:
-        peers.run("qemu-img", "convert", "-f", image_format, "-O", "raw", path, target)
+        # A relative name of a data file counts from where it runs.
+        peers.run("qemu-img", "convert", "-f", image_format, "-O", "raw", path, target, cwd=path.parent)
         return target.read_bytes()
     finally:
         target.unlink(missing_ok=True)
@@ -44,6 +47,11 @@ async def open_chain(
     children: dict[str, Child] = {"file": await ground.open("file", {"filename": name}, read_only=read_only)}
     if image_format == "raw":
         return await ground.open("raw", {}, children, name="backing", read_only=read_only)
+    if image_format == "qcow2":
+        named = await Qcow2.named_files(Qcow2Options(follow_data_file=True), ground.context(children))
+        for child, filename in named.items():
+            place = {"filename": ground.storage.relative_to_image(name, filename)}
+            children[child] = await ground.open("file", place, name=child, read_only=read_only)
     node = await ground.open(image_format, {}, children, name="backing", read_only=read_only)
     assert isinstance(node.driver, FormatDriver)
     reference = node.driver.backing()

@@ -32,6 +32,9 @@ async def create(
     preallocation: str = "",
     compression_type: str = "",
     version: Annotated[str, Parameter(name="--compat")] = "",
+    extended_l2: bool = False,
+    data_file: str = "",
+    data_file_raw: bool = False,
     set_: Annotated[tuple[str, ...], Parameter(name="--set", metavar="OPTION=VALUE")] = (),
     overwrite: bool = False,
     dry_run: bool = False,
@@ -44,6 +47,7 @@ async def create(
       blockyard image create disk.qcow2 --format qcow2 --size 10G
       blockyard image create top.qcow2 --format qcow2 --backing-file base.qcow2 --backing-format qcow2
       blockyard image create disk.qcow2 --format qcow2 --size 1T --cluster-size 2M --preallocation metadata
+      blockyard image create meta.qcow2 --format qcow2 --size 10G --data-file disk.raw --data-file-raw
 
     Parameters
     ----------
@@ -69,6 +73,12 @@ async def create(
         How compressed clusters are stored: zlib (default) or zstd.
     version
         Version of the format: v2 or v3 (default) for qcow2.
+    extended_l2
+        Allocate and zero by subclusters, 32 to a cluster of at least 16K.
+    data_file
+        Keep guest data in this file, beside the image. It is made, empty.
+    data_file_raw
+        The data file alone reads as the disk.
     set_
         An option of a driver that has no flags here.
     overwrite
@@ -77,7 +87,6 @@ async def create(
         Check everything, create nothing.
     """
     from blockyard.cli.describe import image_facts
-    from blockyard.cli.setting import guessed
 
     flags: dict[str, Any] = {
         "backing_file": backing_file,
@@ -88,16 +97,27 @@ async def create(
         "preallocation": preallocation,
         "compression_type": compression_type,
         "version": version,
+        "extended_l2": extended_l2,
+        "data_file": data_file,
+        "data_file_raw": data_file_raw,
     }
-    given = {name: value for name, value in flags.items() if value}
-    for setting in set_:
-        name, _, text = setting.partition("=")
-        given[name] = guessed(text)
+    given = _given(flags, set_)
     async with connected(options) as (client, out):
         image = await client.images.create(
             filename, size, format=format, overwrite=overwrite, validate_only=dry_run, **given
         )
         out.one(image, image_facts)
+
+
+def _given(flags: dict[str, Any], settings: tuple[str, ...]) -> dict[str, Any]:
+    """The options of a new image that were said, by flags of their own or by --set."""
+    from blockyard.cli.setting import guessed
+
+    given = {name: value for name, value in flags.items() if value}
+    for setting in settings:
+        name, _, text = setting.partition("=")
+        given[name] = guessed(text)
+    return given
 
 
 @app.command

@@ -152,7 +152,7 @@ class RawOptions(_message.Message):
     def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ..., offset: _Optional[int] = ..., size: _Optional[int] = ...) -> None: ...
 
 class Qcow2Options(_message.Message):
-    __slots__ = ("file", "backing", "lazy_refcounts", "l2_cache_size", "refcount_cache_size", "pass_discard_request", "overlap_check", "pass_discard_snapshot", "pass_discard_other", "cache_size", "l2_cache_entry_size", "repair", "snapshot")
+    __slots__ = ("file", "backing", "lazy_refcounts", "l2_cache_size", "refcount_cache_size", "pass_discard_request", "overlap_check", "pass_discard_snapshot", "pass_discard_other", "cache_size", "l2_cache_entry_size", "repair", "data_file", "follow_data_file", "no_io", "snapshot")
     FILE_FIELD_NUMBER: _ClassVar[int]
     BACKING_FIELD_NUMBER: _ClassVar[int]
     LAZY_REFCOUNTS_FIELD_NUMBER: _ClassVar[int]
@@ -165,6 +165,9 @@ class Qcow2Options(_message.Message):
     CACHE_SIZE_FIELD_NUMBER: _ClassVar[int]
     L2_CACHE_ENTRY_SIZE_FIELD_NUMBER: _ClassVar[int]
     REPAIR_FIELD_NUMBER: _ClassVar[int]
+    DATA_FILE_FIELD_NUMBER: _ClassVar[int]
+    FOLLOW_DATA_FILE_FIELD_NUMBER: _ClassVar[int]
+    NO_IO_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     file: NodeReference
     backing: NodeReference
@@ -178,8 +181,11 @@ class Qcow2Options(_message.Message):
     cache_size: int
     l2_cache_entry_size: int
     repair: bool
+    data_file: NodeReference
+    follow_data_file: bool
+    no_io: bool
     snapshot: str
-    def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ..., backing: _Optional[_Union[NodeReference, _Mapping]] = ..., lazy_refcounts: _Optional[bool] = ..., l2_cache_size: _Optional[int] = ..., refcount_cache_size: _Optional[int] = ..., pass_discard_request: _Optional[bool] = ..., overlap_check: _Optional[str] = ..., pass_discard_snapshot: _Optional[bool] = ..., pass_discard_other: _Optional[bool] = ..., cache_size: _Optional[int] = ..., l2_cache_entry_size: _Optional[int] = ..., repair: _Optional[bool] = ..., snapshot: _Optional[str] = ...) -> None: ...
+    def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ..., backing: _Optional[_Union[NodeReference, _Mapping]] = ..., lazy_refcounts: _Optional[bool] = ..., l2_cache_size: _Optional[int] = ..., refcount_cache_size: _Optional[int] = ..., pass_discard_request: _Optional[bool] = ..., overlap_check: _Optional[str] = ..., pass_discard_snapshot: _Optional[bool] = ..., pass_discard_other: _Optional[bool] = ..., cache_size: _Optional[int] = ..., l2_cache_entry_size: _Optional[int] = ..., repair: _Optional[bool] = ..., data_file: _Optional[_Union[NodeReference, _Mapping]] = ..., follow_data_file: _Optional[bool] = ..., no_io: _Optional[bool] = ..., snapshot: _Optional[str] = ...) -> None: ...
 
 class CopyBeforeWriteOptions(_message.Message):
     __slots__ = ("file", "target", "bitmap_node", "bitmap_name", "on_cbw_error", "cbw_timeout", "min_cluster_size")
@@ -378,7 +384,7 @@ class RawCreateOptions(_message.Message):
     def __init__(self, preallocation: _Optional[_Union[_types_pb2.Preallocation, str]] = ..., nocow: _Optional[bool] = ..., extent_size_hint_bytes: _Optional[int] = ...) -> None: ...
 
 class Qcow2CreateOptions(_message.Message):
-    __slots__ = ("version", "cluster_size_bytes", "refcount_bits", "lazy_refcounts", "preallocation", "compression_type", "backing_file", "backing_format")
+    __slots__ = ("version", "cluster_size_bytes", "refcount_bits", "lazy_refcounts", "preallocation", "compression_type", "backing_file", "backing_format", "extended_l2", "data_file", "data_file_raw")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     REFCOUNT_BITS_FIELD_NUMBER: _ClassVar[int]
@@ -387,6 +393,9 @@ class Qcow2CreateOptions(_message.Message):
     COMPRESSION_TYPE_FIELD_NUMBER: _ClassVar[int]
     BACKING_FILE_FIELD_NUMBER: _ClassVar[int]
     BACKING_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    EXTENDED_L2_FIELD_NUMBER: _ClassVar[int]
+    DATA_FILE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FILE_RAW_FIELD_NUMBER: _ClassVar[int]
     version: str
     cluster_size_bytes: int
     refcount_bits: int
@@ -395,7 +404,10 @@ class Qcow2CreateOptions(_message.Message):
     compression_type: str
     backing_file: str
     backing_format: str
-    def __init__(self, version: _Optional[str] = ..., cluster_size_bytes: _Optional[int] = ..., refcount_bits: _Optional[int] = ..., lazy_refcounts: _Optional[bool] = ..., preallocation: _Optional[_Union[_types_pb2.Preallocation, str]] = ..., compression_type: _Optional[str] = ..., backing_file: _Optional[str] = ..., backing_format: _Optional[str] = ...) -> None: ...
+    extended_l2: bool
+    data_file: str
+    data_file_raw: bool
+    def __init__(self, version: _Optional[str] = ..., cluster_size_bytes: _Optional[int] = ..., refcount_bits: _Optional[int] = ..., lazy_refcounts: _Optional[bool] = ..., preallocation: _Optional[_Union[_types_pb2.Preallocation, str]] = ..., compression_type: _Optional[str] = ..., backing_file: _Optional[str] = ..., backing_format: _Optional[str] = ..., extended_l2: _Optional[bool] = ..., data_file: _Optional[str] = ..., data_file_raw: _Optional[bool] = ...) -> None: ...
 
 class LuksCreateOptions(_message.Message):
     __slots__ = ("key_secret", "cipher_alg", "cipher_mode", "ivgen_alg", "ivgen_hash_alg", "hash_alg", "iter_time", "version", "sector_size", "pbkdf", "pbkdf_memory", "pbkdf_parallel", "label", "detached_header", "preallocation")

@@ -85,6 +85,8 @@ from blockyard.base.errors.images import (
     ChainTooDeep,
     BackingChanged,
     BackingProtocolDenied,
+    DataFileDenied,
+    DataFileMissing,
 )
 from blockyard.base.errors.storage import (
     PathDenied,
@@ -187,6 +189,8 @@ __all__ = [
     "ChainTooDeep",
     "BackingChanged",
     "BackingProtocolDenied",
+    "DataFileDenied",
+    "DataFileMissing",
     "PathDenied",
     "FileNotFound",
     "FileExists",

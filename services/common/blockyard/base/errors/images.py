@@ -70,6 +70,31 @@ class BackingMissing(ImageError):
 
 
 @dataclass(eq=False)
+class DataFileMissing(ImageError):
+    """An image keeps its data in another file, and that is not there."""
+
+    image: str
+    data_file: str
+    why: str
+    reason = "DATA_FILE_MISSING"
+    code = Code.FAILED_PRECONDITION
+    template = "{image}: its external data file {data_file!r} cannot be used: {why}"
+    advice = "Put the file where the header says, or give `data_file` explicitly."
+
+
+@dataclass(eq=False)
+class DataFileDenied(ImageError):
+    """An image's header names a data file, and nobody allowed to follow that."""
+
+    image: str
+    data_file: str
+    reason = "DATA_FILE_DENIED"
+    code = Code.PERMISSION_DENIED
+    template = "{image} names the data file {data_file!r}; data files that headers name are not opened unasked"
+    advice = "Give `data_file` explicitly in the definition, or set `follow_data_file` if you trust the image."
+
+
+@dataclass(eq=False)
 class BackingDenied(ImageError):
     """The gate for backing files named in headers is closed."""
 

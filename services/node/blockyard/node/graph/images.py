@@ -7,7 +7,7 @@ under no name and closed again, its backing file is never followed unless that i
 import os
 import stat
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -112,9 +112,10 @@ async def create(graph: "Graph", order: ImageOrder, *, validate_only: bool = Fal
     if validate_only:
         await _rehearse(graph, order, class_, own)
         return
+    beside = _files_beside(graph, order, class_, own)
     await below.create(file_options, _context(graph, {}))
     if own is not None:
-        await _format(graph, order, class_, own)
+        await _format(graph, order, class_, own, beside)
 
 
 async def _image_size(graph: "Graph", order: ImageOrder) -> int:
@@ -140,16 +141,41 @@ async def _image_size(graph: "Graph", order: ImageOrder) -> int:
         raise BackingMissing(order.filename, backing, str(problem)) from problem
 
 
-async def _format(graph: "Graph", order: ImageOrder, class_: Any, options: Any) -> None:
-    definition = NodeDefinition(FILE, options={"filename": order.filename})
+def _files_beside(graph: "Graph", order: ImageOrder, class_: Any, options: Any) -> dict[str, str]:
+    """Paths of further files that are to hold data of the image, by child: options under the children's names."""
+    storage, found = graph.environment.storage, {}
+    for slot in class_.children if options is not None else ():
+        if slot.role is Role.DATA and (name := getattr(options, slot.name.replace("-", "_"), "")):
+            path = storage.relative_to_image(order.filename, name)
+            if storage.display(path) == storage.display(order.filename):
+                raise InvalidArgument(slot.name.replace("-", "_"), "another file than the image", name)
+            found[slot.name] = path
+    return found
+
+
+async def _format(graph: "Graph", order: ImageOrder, class_: Any, options: Any, beside: dict[str, str]) -> None:
+    below, made = driver_class(FILE), [order.filename]
+    assert isinstance(below, Creatable)
     try:
-        async with temporary(graph, definition) as node, _held(node) as edge:
-            await class_.create(options, _context(graph, {FILE: edge}))
-            await edge.flush()
+        async with AsyncExitStack() as stack:
+            children: dict[str, Edge] = {}
+            for child, path in {FILE: order.filename, **beside}.items():
+                if child != FILE:
+                    values = {"filename": path, "size": 0, "overwrite": order.overwrite}
+                    wanted = options_from(f"driver {FILE}", below.CreateOptions, values)
+                    await below.create(wanted, _context(graph, {}))
+                    made.append(path)
+                definition = NodeDefinition(FILE, options={"filename": path})
+                node = await stack.enter_async_context(temporary(graph, definition))
+                children[child] = await stack.enter_async_context(_held(node))
+            await class_.create(options, _context(graph, children))
+            for edge in children.values():
+                await edge.flush()
     except BaseException:
         if not order.overwrite:
-            with suppress(BlockError):
-                graph.environment.storage.unlink(order.filename)
+            for path in made:
+                with suppress(BlockError):
+                    graph.environment.storage.unlink(path)
         raise
 
 
@@ -166,8 +192,12 @@ async def _rehearse(graph: "Graph", order: ImageOrder, class_: Any, options: Any
             raise FileExists(storage.display(order.filename))
     if options is None or getattr(options, "preallocation", Preallocation.OFF) != Preallocation.OFF:
         return
-    async with temporary(graph, NodeDefinition("memory")) as node, _held(node) as edge:
-        await class_.create(options, _context(graph, {FILE: edge}))
+    async with AsyncExitStack() as stack:
+        children = {}
+        for child in (FILE, *_files_beside(graph, order, class_, options)):
+            node = await stack.enter_async_context(temporary(graph, NodeDefinition("memory")))
+            children[child] = await stack.enter_async_context(_held(node))
+        await class_.create(options, _context(graph, children))
 
 
 @asynccontextmanager
@@ -210,7 +240,7 @@ def _definition(
     force_share: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> NodeDefinition:
-    """What is encrypted is opened without its key: nobody asks for its data here."""
+    """Encrypted images are opened without their key, and what a header names is not opened: nobody wants data."""
     file = NodeDefinition(FILE, options={"filename": filename}, read_only=read_only, force_share=force_share)
     if driver == FILE:
         return file
@@ -219,9 +249,9 @@ def _definition(
     children: dict[str, NodeDefinition | str | None] = {FILE: file}
     if any(slot.name == "backing" for slot in driver_class(driver).children):
         children["backing"] = None
-    return NodeDefinition(
-        driver, children=children, options=options or {}, read_only=read_only, force_share=force_share
-    )
+    can_do_without = any(item.name == "no_io" for item in fields(driver_class(driver).Options))
+    options = {**(options or {}), **({"no_io": True} if can_do_without else {})}
+    return NodeDefinition(driver, children=children, options=options, read_only=read_only, force_share=force_share)
 
 
 async def image_facts(graph: "Graph", filename: str, driver: str = "") -> ImageFacts:

@@ -33,10 +33,12 @@ from blockyard.node.graph.executors import MAIN
 from blockyard.node.graph.freezing import hold_chain, let_go
 from blockyard.node.graph.internal_snapshots import confirm
 from blockyard.node.graph.modes import ready_to_write
+from blockyard.node.graph.named_files import named_files
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.permissions import refresh
 from blockyard.node.graph.persisting import adopt, close_driver
 from blockyard.node.graph.referring import path_of
+from blockyard.node.interface.abilities import NamesFiles
 from blockyard.node.interface.driver import BackingReference, ChildSlot, Driver, DriverContext, FormatDriver
 from blockyard.node.interface.flags import Role
 from blockyard.node.interface.permissions import CHANGING, NOTHING
@@ -199,30 +201,52 @@ class Opener:
         chain: tuple[str, ...],
     ) -> list[tuple[str, Edge]]:
         edges: list[tuple[str, Edge]] = []
+
+        async def add(child: str, slot: ChildSlot, reference: NodeDefinition | str) -> None:
+            below = await self._resolve(reference, definition, slot, depth, chain)
+            edges.append((child, await self._edge(name, class_, definition, options, child, slot, below)))
+
         try:
             for child, slot in given_children(class_, definition):
                 reference = definition.children[child]
                 assert reference is not None
-                child_node = await self._resolve(reference, definition, slot, depth, chain)
-                permissions = NOTHING
-                if not self._of_job:  # its session has edges of its own
-                    permissions = class_.opening_permissions(
-                        slot.role, options, writable=not definition.opens_read_only
-                    )
-                if permissions.used & CHANGING:
-                    await ready_to_write(self._graph, child_node)
-                elif not child_node.active and not definition.inactive:
-                    raise NodeInactive(child_node.name)
-                edge = Edge(None, child, slot.role, child_node)
-                edge.stays, edge.coming = slot.stays, name
-                edges.append((child, edge))
-                # Before the driver may touch the child. What it says itself comes when it is open.
-                edge.permissions = permissions
-                refresh(child_node)
+                await add(child, slot, reference)
+            if isinstance(class_, NamesFiles):
+                context = driver_context(self._graph, name, definition, dict(edges))
+                for child, named in (await named_files(self._environment, class_, options, context)).items():
+                    await add(child, next(slot for slot in class_.children if slot.takes(child)), named)
         except BaseException:
             _detach([edge for _, edge in edges])
             raise
         return edges
+
+    async def _edge(
+        self,
+        name: str,
+        class_: type[Driver],
+        definition: NodeDefinition,
+        options: object,
+        child: str,
+        slot: ChildSlot,
+        child_node: Node,
+    ) -> Edge:
+        permissions = NOTHING
+        if not self._of_job:  # its session has edges of its own
+            permissions = class_.opening_permissions(slot.role, options, writable=not definition.opens_read_only)
+        if permissions.used & CHANGING:
+            await ready_to_write(self._graph, child_node)
+        elif not child_node.active and not definition.inactive:
+            raise NodeInactive(child_node.name)
+        edge = Edge(None, child, slot.role, child_node)
+        edge.stays, edge.coming = slot.stays, name
+        # Before the driver may touch the child. What it says itself comes when it is open.
+        edge.permissions = permissions
+        try:
+            refresh(child_node)
+        except BaseException:
+            _detach([edge])
+            raise
+        return edge
 
     async def _resolve(
         self,

@@ -59,7 +59,8 @@ async def _layer(edge: "Edge") -> "Node":
 
 
 def _widened(node: "Node", start: int, end: int) -> tuple[int, int]:
-    unit = max(1, node.driver.limits.allocation_unit, node.alignment)
+    limits = node.driver.limits
+    unit = max(1, limits.copy_unit or limits.allocation_unit, node.alignment)
     return align_down(start, unit), min(align_up(end, unit), node.driver.size)
 
 

@@ -278,7 +278,7 @@ async def populate(
                 position += known
                 continue
             # Whole units, for the rest of one would be read and stored with it in any case.
-            unit = max(1, driver.limits.allocation_unit, node.alignment)
+            unit = max(1, driver.limits.copy_unit or driver.limits.allocation_unit, node.alignment)
             start = max(offset, align_down(position, unit))
             rest = min(end, align_up(position + known, unit)) - start
             mapping, position = mapping._replace(length=rest), start

@@ -4,7 +4,7 @@ The others are in `interface.driver`, beside what they speak of.
 """
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from blockyard.node.interface.driver import DriverContext
 
@@ -76,4 +76,15 @@ class ChangesKeys(Protocol):
     async def change_keys(self, change: KeySlotChange) -> None:
         """Durable when it returns. No crash leaves an image that no key opens, but for the last one erased by
         force. Raises KeySlotUnavailable, KeyRefused, InvalidArgument, NodeReadOnly ..."""
+        ...
+
+
+@runtime_checkable
+class NamesFiles(Protocol):
+    """A format whose images may keep parts of themselves in other files, which their headers name."""
+
+    @classmethod
+    async def named_files(cls, options: Any, context: DriverContext) -> dict[str, str]:
+        """Children that are missing in `context`, that the header names, and that the options allow to be opened
+        for that: their file names, beside the image. Asked before the driver is opened; the header is hostile."""
         ...

@@ -29,5 +29,7 @@ class Limits:
     """`discard` is asked only for multiples; head and tail are dropped. May be no power of two."""
     allocation_unit: int = 0
     """Cluster size: an allocating write serialises against others in the same unit. 0: nothing is allocated."""
+    copy_unit: int = 0
+    """Subcluster size: what an allocation fills at least where that is less than `allocation_unit`; 0: the same."""
     max_iov: int = 1024
     """Vector length that one system call takes (IOV_MAX)."""

@@ -3,7 +3,7 @@
 Each option is a step that leaves a whole image; the order is QEMU's (qcow2_amend_options): up to version 3 first,
 down to version 2 last, so that what one version alone knows is changed while the image has it.
 
-To add an option (a data file, key slots): a field of `Qcow2AmendOptions`, its rule in `_check`, its step in `plan`.
+To add an option (key slots): a field of `Qcow2AmendOptions`, its rule in `_check`, its step in `plan`.
 """
 
 from collections.abc import Awaitable, Callable
@@ -45,6 +45,10 @@ class Qcow2AmendOptions:
     """Its format."""
     size: int | None = None
     """Guest bytes, a multiple of 512."""
+    data_file: str | None = None
+    """Another name of the external data file, of an image that has one; its content is not touched."""
+    data_file_raw: bool | None = None
+    """False: the data file need not show the disk by itself any more. Never the other way round."""
 
 
 def plan(image: Image, options: Qcow2AmendOptions, reload: Reload) -> list[AmendStep]:
@@ -69,12 +73,23 @@ def plan(image: Image, options: Qcow2AmendOptions, reload: Reload) -> list[Amend
     async def change_laziness(progress: Progress) -> None:
         await _set_lazy(image, bool(options.lazy_refcounts))
 
+    async def change_data_file(progress: Progress) -> None:
+        assert options.data_file is not None
+        await rebasing.change_data_file(image, options.data_file)
+
+    async def give_up_raw(progress: Progress) -> None:
+        await rebasing.give_up_raw(image)
+
     if version > image.header.version:
         steps.append(AmendStep("upgrade", upgrade))
     if options.refcount_bits not in (None, image.geometry.refcount_bits):
         steps.append(AmendStep("refcount_bits", amend_width))
     if options.backing_file is not None or options.backing_fmt is not None:
         steps.append(AmendStep("backing_file", change_backing))
+    if options.data_file is not None:
+        steps.append(AmendStep("data_file", change_data_file))
+    if options.data_file_raw is False and image.is_raw_apart:
+        steps.append(AmendStep("data_file_raw", give_up_raw))
     is_lazy = bool(image.header.compatible & hdr.LAZY_REFCOUNTS)
     if options.lazy_refcounts not in (None, is_lazy):
         steps.append(AmendStep("lazy_refcounts", change_laziness))
@@ -118,8 +133,19 @@ def _check(image: Image, options: Qcow2AmendOptions) -> None:
         raise InvalidArgument("lazy_refcounts", "false in a version 2 image", "true")
     if options.backing_file is not None or options.backing_fmt is not None:
         rebasing.rewritten(image.cluster, wanted_reference(image, options))
+    _check_data_file(image, options)
     if version < image.header.version:
         _check_downgrade(image, options)
+
+
+def _check_data_file(image: Image, options: Qcow2AmendOptions) -> None:
+    """qcow2_amend_options: the flag can only be given up, for nobody knows what the file held before."""
+    if options.data_file is not None:
+        if not image.has_data_file:
+            raise InvalidArgument("data_file", "none: the image keeps its data in itself", options.data_file)
+        rebasing.with_data_file(image.cluster, options.data_file)
+    if options.data_file_raw and not image.is_raw_apart:
+        raise InvalidArgument("data_file_raw", "false, as it is", "true")
 
 
 def _check_downgrade(image: Image, options: Qcow2AmendOptions) -> None:

@@ -137,14 +137,26 @@ async def _wrong_copied(image: Image, entries: tables.Table) -> NDArray[np.int64
     return wrong
 
 
+async def _wrong_in_l2(image: Image, words: tables.Table) -> NDArray[np.int64]:
+    """The same of an L2 table. In an external data file everything is the guest's alone (spec, external data)."""
+    entries = words[:: image.geometry.entry_words]
+    if not image.has_data_file:
+        return await _wrong_copied(image, entries)
+    plain = (entries & np.uint64(tables.COMPRESSED)) == 0
+    wrong: NDArray[np.int64] = np.flatnonzero(
+        plain & ((entries & np.uint64(tables.OFFSET)) != 0) & ((entries & np.uint64(tables.COPIED)) == 0)
+    )
+    return wrong
+
+
 async def _check_copied(image: Image, report: CheckReport, progress: Progress) -> None:
     wrong = await _wrong_copied(image, image.l1.entries)
     report.corruptions += len(wrong)
     for key in wrong[:_MAX_NAMED].tolist():
         note(report, f"L1 entry {key}: COPIED flag disagrees with the refcount of its L2 table")
-    async for offset, key, entries in _active_tables(image):
+    async for offset, key, words in _active_tables(image):
         progress("flags", key, len(image.l1))
-        wrong = await _wrong_copied(image, entries)
+        wrong = await _wrong_in_l2(image, words)
         report.corruptions += len(wrong)
         await asyncio.sleep(0)
         if len(wrong):
@@ -152,7 +164,7 @@ async def _check_copied(image: Image, report: CheckReport, progress: Progress) -
 
 
 async def _active_tables(image: Image) -> AsyncIterator[tuple[int, int, tables.Table]]:
-    """(Offset, L1 index, entries) of each distinct L2 table of the active L1 that lies in the file."""
+    """(Offset, L1 index, words) of each distinct L2 table of the active L1 that lies in the file."""
     size = image.geometry.cluster_size
     offsets = image.l1.entries & np.uint64(tables.OFFSET)
     _, firsts = np.unique(offsets, return_index=True)
@@ -214,11 +226,11 @@ async def _fix_copied(image: Image) -> None:
         at, data = image.l1.encode_sector(number)
         await image.write(image.header.l1_table_offset + at, data)
     image.ledger.marks[Kind.L1].clear()
-    async for offset, _, entries in _active_tables(image):
-        wrong = await _wrong_copied(image, entries)
+    async for offset, _, words in _active_tables(image):
+        wrong = await _wrong_in_l2(image, words)
         if len(wrong):
-            entries[wrong] ^= flip
-            await image.write(offset, tables.encode(entries))
+            words[wrong * image.geometry.entry_words] ^= flip
+            await image.write(offset, tables.encode(words))
     image.l2.tables.items.clear()
     await image.file.flush()
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from blockyard.base.errors import ImageCorrupt
+from blockyard.base.errors import ImageCorrupt, OperationUnsupported
 from blockyard.base.ranges import align_up
 from blockyard.base.units import MIB
 from blockyard.node.drivers.qcow2.allocation import Reservation, Space, referenced
@@ -119,6 +119,10 @@ class Compressed:
         """Store whole clusters (the last may be cut by the image's end), each compressed if that saves room."""
         await self._image.before_write()
         geometry = self._image.geometry
+        if self._image.has_data_file:
+            raise OperationUnsupported(
+                self._image.context.node_name, "qcow2", "store compressed clusters: its data is in another file"
+            )
         view = memoryview(data).cast("B")
         position = 0
         while position < len(view):
@@ -181,7 +185,7 @@ class Compressed:
                 raise
             for entry, (number, _) in zip(entries, packed, strict=False):
                 old = table.view[index + number]
-                table.view[index + number] = entry
+                self._space.enter(table, index + number, entry)
                 self._space.drop_entries(np.array([old], np.uint64), Reason.OTHER)
                 self._image.ledger.mark(Kind.TABLE, key, index + number, index + number + 1)
             packed = packed[len(places) :]

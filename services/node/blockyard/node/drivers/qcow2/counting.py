@@ -20,7 +20,7 @@ from blockyard.base.units import MIB
 from blockyard.node.drivers.qcow2.allocation import referenced
 from blockyard.node.drivers.qcow2.image import Image
 from blockyard.node.drivers.qcow2.ordering import Clusters
-from blockyard.node.formats.qcow2 import bitmaps, tables, validate
+from blockyard.node.formats.qcow2 import bitmaps, subclusters, tables, validate
 from blockyard.node.formats.qcow2 import extensions as ext
 from blockyard.node.formats.qcow2 import header as hdr
 from blockyard.node.formats.qcow2.limits import MAX_BITMAP_DIRECTORY_BYTES, MAX_BITMAPS
@@ -129,9 +129,11 @@ class References:
 
     def _inside(self, offsets: tables.Table) -> NDArray[np.bool_]:
         """Aligned, and in a cluster of the file."""
-        mask, end = np.uint64(self._image.geometry.cluster_size - 1), np.uint64(self.total << self._bits)
-        inside: NDArray[np.bool_] = ((offsets & mask) == 0) & (offsets < end)
-        return inside
+        return self._aligned(offsets) & (offsets < np.uint64(self.total << self._bits))
+
+    def _aligned(self, offsets: tables.Table) -> NDArray[np.bool_]:
+        aligned: NDArray[np.bool_] = (offsets & np.uint64(self._image.geometry.cluster_size - 1)) == 0
+        return aligned
 
     async def _tables(self, roots: list[Root], report: CheckReport) -> AsyncIterator[tuple[Clusters, int]]:
         """L2 tables, and what each refers to, with how often it counts."""
@@ -153,22 +155,29 @@ class References:
             for offset in order.tolist():
                 self._progress("references", done, total)
                 done += weights[offset]
-                entries = tables.decode(await self._image.read(offset, self._image.geometry.cluster_size))
+                words = tables.decode(await self._image.read(offset, self._image.geometry.cluster_size))
+                entries = words[:: self._image.geometry.entry_words]
                 if root.is_active:
                     _measure(entries, self._bits, report)
-                yield self._valid(entries, offset, report), weights[offset]
+                yield self._valid(entries, words, offset, report), weights[offset]
                 await asyncio.sleep(0)  # a large image must not hold up the loop
 
-    def _valid(self, entries: tables.Table, offset: int, report: CheckReport) -> Clusters:
-        """The clusters that an L2 table's sound entries refer to; the unsound are reported."""
+    def _valid(self, entries: tables.Table, words: tables.Table, offset: int, report: CheckReport) -> Clusters:
+        """The clusters of the file that an L2 table's sound entries refer to; the unsound are reported."""
+        image = self._image
         packed = (entries & np.uint64(tables.COMPRESSED)) != 0
         places = entries & np.uint64(tables.OFFSET)
-        faults = ~packed & (places != 0) & ~self._inside(places)
-        reserved = tables.L2_RESERVED if self._image.has_zero_flag else tables.L2_RESERVED | tables.ZERO
+        faults = ~packed & (places != 0) & ~(self._aligned(places) if image.has_data_file else self._inside(places))
+        has_flag = image.has_zero_flag and not image.geometry.extended
+        reserved = tables.L2_RESERVED if has_flag else tables.L2_RESERVED | tables.ZERO
         odd = (~packed & ((entries & np.uint64(reserved)) != 0)) | (
             packed & ((entries & np.uint64(tables.COPIED)) != 0)
         )
-        if packed.any():
+        if image.geometry.extended:
+            odd |= subclusters.faults(entries, words[1::2])
+        if image.has_data_file:
+            odd |= packed
+        elif packed.any():
             _, last = tables.compressed_clusters(entries[packed], self._bits)
             faults[packed] = last >= self.total
         bad = int(faults.sum()) + int(odd.sum())
@@ -176,7 +185,7 @@ class References:
             report.corruptions += bad
             at = int(np.flatnonzero(faults | odd)[0])
             note(report, f"L2 table at {offset:#x}: entry {at} is {int(entries[at]):#018x}")
-        return referenced(entries[~faults], self._bits)
+        return np.zeros(0, np.int64) if image.has_data_file else referenced(entries[~faults], self._bits)
 
     async def _bitmaps(self, report: CheckReport) -> list[Clusters]:
         """Clusters of persistent bitmaps, while their autoclear bit says that they are valid."""

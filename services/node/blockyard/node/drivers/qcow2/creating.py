@@ -23,6 +23,7 @@ from blockyard.node.formats.qcow2.limits import (
     MAX_CLUSTER_BITS,
     MAX_L1_BYTES,
     MIN_CLUSTER_BITS,
+    MIN_EXTENDED_CLUSTER_BITS,
     SECTOR,
 )
 from blockyard.node.interface.child import Child
@@ -68,10 +69,18 @@ async def create(options: Qcow2CreateOptions, context: DriverContext) -> None:
         raise InvalidArgument("backing_file", "a name that fits into the header cluster", options.backing_file)
     await file.write(0, image)
     await file.flush()
-    if options.preallocation != Preallocation.OFF:
+    mode = options.preallocation
+    if options.data_file:
+        data = context.children["data-file"]
+        await data.truncate(options.size, Preallocation.OFF if mode == Preallocation.METADATA else mode, True)
+        await data.flush()
+    if mode == Preallocation.OFF and options.data_file_raw:
+        # Without a mapping the image would not show what the data file holds (qcow2_co_create).
+        mode = Preallocation.METADATA
+    if mode != Preallocation.OFF:
         opened = await opening.open_image(context, Qcow2Options())
         await opened.before_write()
-        await preallocate(opened, 0, options.size, options.preallocation)
+        await preallocate(opened, 0, options.size, mode)
         await opened.writeback.retire()
 
 
@@ -82,9 +91,10 @@ def _header(options: Qcow2CreateOptions) -> hdr.Header:
     kind = _COMPRESSIONS[options.compression_type]
     bits = options.cluster_size.bit_length() - 1
     order = options.refcount_bits.bit_length() - 1
-    entries = Geometry(bits, order).l1_entries(options.size)
+    geometry = Geometry(bits, order, options.extended_l2)
+    entries = geometry.l1_entries(options.size)
     if entries * 8 > MAX_L1_BYTES:
-        limit = MAX_L1_BYTES // 8 << Geometry(bits, order).table_bits
+        limit = MAX_L1_BYTES // 8 << geometry.table_bits
         raise SizeTooLarge("size", options.size, min(limit, MAX_SIZE))
     return hdr.Header(
         version=version,
@@ -94,13 +104,20 @@ def _header(options: Qcow2CreateOptions) -> hdr.Header:
         l1_table_offset=0,
         refcount_table_offset=0,
         refcount_table_clusters=0,
-        incompatible=hdr.COMPRESSION if kind != hdr.ZLIB else 0,
+        incompatible=_features(options, kind),
         compatible=hdr.LAZY_REFCOUNTS if options.lazy_refcounts else 0,
+        autoclear=hdr.AUTOCLEAR_DATA_FILE_RAW if options.data_file_raw else 0,
         refcount_order=order,
         header_length=hdr.LONG_LENGTH if version == 3 else hdr.V2_LENGTH,
         compression_type=kind,
         unknown_fields=bytes(7) if version == 3 else b"",
     )
+
+
+def _features(options: Qcow2CreateOptions, compression: int) -> int:
+    bits = hdr.COMPRESSION if compression != hdr.ZLIB else 0
+    bits |= hdr.EXTENDED_L2 if options.extended_l2 else 0
+    return bits | (hdr.DATA_FILE if options.data_file else 0)
 
 
 def check(options: Qcow2CreateOptions) -> None:
@@ -128,6 +145,15 @@ def check(options: Qcow2CreateOptions) -> None:
         ("backing_fmt", bool(options.backing_fmt) or not options.backing_file, "the format of backing_file", ""),
         ("preallocation", options.preallocation == Preallocation.OFF or not options.backing_file,
          "off where there is a backing file", options.preallocation),
+        ("extended_l2", is_v3 or not options.extended_l2, "false in a v2 image", options.extended_l2),
+        ("cluster_size", not options.extended_l2 or options.cluster_size >= 1 << MIN_EXTENDED_CLUSTER_BITS,
+         f"at least {1 << MIN_EXTENDED_CLUSTER_BITS} with extended_l2", options.cluster_size),
+        ("data_file", is_v3 or not options.data_file, "none in a v2 image", options.data_file),
+        ("data_file", len(options.data_file.encode()) <= MAX_BACKING_NAME, f"at most {MAX_BACKING_NAME} bytes",
+         options.data_file),
+        ("data_file_raw", not options.data_file_raw or bool(options.data_file), "a data_file with it", True),
+        ("data_file_raw", not options.data_file_raw or not options.backing_file,
+         "false where there is a backing file", True),
     )  # fmt: skip
     for name, holds, expected, found in rules:
         if not holds:
@@ -151,6 +177,8 @@ def _cluster(options: Qcow2CreateOptions, header: hdr.Header, layout: Layout) ->
     records: list[ext.Extension] = []
     if options.backing_fmt:
         records.append(ext.Extension(ext.BACKING_FORMAT, options.backing_fmt.encode()))
+    if options.data_file:
+        records.append(ext.Extension(ext.DATA_FILE, options.data_file.encode()))
     name = options.backing_file.encode()
     placed = hdr.HeaderCluster(header, tuple(records)).with_header(
         refcount_table_offset=size,

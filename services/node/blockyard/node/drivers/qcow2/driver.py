@@ -25,6 +25,7 @@ from blockyard.node.drivers.qcow2.dropping import Dropper
 from blockyard.node.drivers.qcow2.image import Image
 from blockyard.node.drivers.qcow2.options import Qcow2CreateOptions, Qcow2Options
 from blockyard.node.drivers.qcow2.resizing import Resizer
+from blockyard.node.drivers.qcow2.subcluster_dropping import SubclusterDropper
 from blockyard.node.drivers.qcow2.views import View
 from blockyard.node.formats.qcow2 import header as hdr
 from blockyard.node.formats.qcow2 import measuring
@@ -40,7 +41,7 @@ from blockyard.node.interface.driver import (
     FormatDriver,
     NodeInfo,
 )
-from blockyard.node.interface.flags import Preallocation, Role
+from blockyard.node.interface.flags import MAY_UNMAP, Preallocation, Role
 from blockyard.node.interface.internal_snapshots import SnapshotFacts, SnapshotView, SnapshotWish
 from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.mapping import Allocation, MapKind, Mapping
@@ -64,23 +65,27 @@ class Qcow2(FormatDriver):
     children: ClassVar[tuple[ChildSlot, ...]] = (
         ChildSlot("file", Role.FILE),
         ChildSlot("backing", Role.BACKING, required=False),
+        ChildSlot("data-file", Role.DATA, required=False),
     )
 
     def __init__(self, image: Image) -> None:
         self.image = image
         geometry = image.geometry
         self.limits = Limits(
-            zero_alignment=geometry.cluster_size,
+            zero_alignment=geometry.subcluster_size,
             discard_alignment=geometry.cluster_size,
             allocation_unit=geometry.cluster_size,
+            copy_unit=geometry.subcluster_size,
         )
-        self._file = image.file
+        self._data = image.data
         self._table_bits = geometry.table_bits
         self._bits = geometry.cluster_bits
         self._index_mask = geometry.entries_per_table - 1
         self._within_mask = geometry.cluster_size - 1
         # All bits that a plain entry has only as COPIED: then the rest is an aligned offset.
         self._flags = (1 << 64) - 1 - (OFFSET & ~self._within_mask)
+        if geometry.extended or image.data is None:
+            self._flags = 0  # then no entry passes, and the mapper answers everything
         self._adopt()
 
     def _adopt(self) -> None:
@@ -88,7 +93,7 @@ class Qcow2(FormatDriver):
         image = self.image
         self.size = image.header.size
         self._tables = image.l2.tables.items
-        self._dropper = Dropper(image, image.space)
+        self._dropper = (SubclusterDropper if image.geometry.extended else Dropper)(image, image.space)
         self._resizer = Resizer(image, self._dropper)
 
     @classmethod
@@ -98,6 +103,14 @@ class Qcow2(FormatDriver):
     @classmethod
     async def create(cls, options: Qcow2CreateOptions, context: DriverContext) -> None:
         await creating.create(options, context)
+
+    @classmethod
+    async def named_files(cls, options: Qcow2Options, context: DriverContext) -> dict[str, str]:
+        """See `NamesFiles`: an external data file."""
+        if not options.follow_data_file or context.children.get("data-file") is not None:
+            return {}
+        name = opening.data_file_named_in(await opening.read_header(context))
+        return {"data-file": name} if name else {}
 
     async def close(self) -> None:
         image = self.image
@@ -116,7 +129,7 @@ class Qcow2(FormatDriver):
         within = offset & self._within_mask
         if entry & self._flags == COPIED and within + length <= self._within_mask + 1 and self.image.unlocked:
             # A named tuple's own constructor is a Python function and would be a third of the look-up.
-            return _make(Mapping, (_DATA, length, self._file, (entry ^ COPIED) + within, True))
+            return _make(Mapping, (_DATA, length, self._data, (entry ^ COPIED) + within, True))
         return self.image.mapper.answer(table, offset, length, self.image.unlocked)
 
     async def map(self, offset: int, length: int) -> Mapping:
@@ -204,6 +217,10 @@ class Qcow2(FormatDriver):
     async def make_empty(self) -> None:
         async with self.image.changing:
             await self.image.event("empty_image_prepare")
+            if self.image.is_raw_apart:
+                await self._dropper.zero(0, self.size, MAY_UNMAP)
+                await self.flush()
+                return
             await self._dropper.forget_tables(0)
             await self.image.writeback.settle()
             await self._resizer.trim_file()
@@ -365,7 +382,8 @@ class Qcow2(FormatDriver):
     @classmethod
     def measure(cls, options: Qcow2CreateOptions, data_bytes: int) -> tuple[int, int]:
         creating.check(options)
-        return measuring.file_bytes(options.size, options.cluster_size, options.refcount_bits, data_bytes)
+        words = 2 if options.extended_l2 else 1
+        return measuring.file_bytes(options.size, options.cluster_size, options.refcount_bits, data_bytes, words)
 
     @classmethod
     def measure_unit(cls, options: Qcow2CreateOptions) -> int:
@@ -379,9 +397,10 @@ class Qcow2(FormatDriver):
 
     async def info(self) -> NodeInfo:
         image, header = self.image, self.image.header
-        reference = self.backing()
+        reference, apart = self.backing(), image.has_data_file
         return NodeInfo(
             cluster_size=header.cluster_size,
+            subcluster_size=image.geometry.subcluster_size if image.geometry.extended else 0,
             is_dirty=bool(header.incompatible & hdr.DIRTY),
             is_corrupt=bool(header.incompatible & hdr.CORRUPT),
             vm_state_offset=vmstate.start_of(image),
@@ -395,6 +414,7 @@ class Qcow2(FormatDriver):
                 "lazy-refcounts": bool(header.compatible & hdr.LAZY_REFCOUNTS),
                 "refcount-bits": image.geometry.refcount_bits,
                 "corrupt": bool(header.incompatible & hdr.CORRUPT),
-                "extended-l2": False,
+                "extended-l2": image.geometry.extended,
+                **({"data-file": image.data_file_name, "data-file-raw": image.is_raw_apart} if apart else {}),
             },
         )

@@ -6,6 +6,7 @@ so memory stays bounded however long the range.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,13 @@ from numpy.typing import NDArray
 from blockyard.node.drivers.qcow2.allocation import Space
 from blockyard.node.drivers.qcow2.image import Image
 from blockyard.node.drivers.qcow2.ordering import Kind, Reason
+from blockyard.node.drivers.qcow2.writeback import runs
 from blockyard.node.formats.qcow2 import tables
-from blockyard.node.formats.qcow2.tables import COMPRESSED, OFFSET, ZERO
+from blockyard.node.formats.qcow2.tables import COMPRESSED, COPIED, OFFSET, ZERO
 from blockyard.node.interface.flags import MAY_UNMAP
+
+_PLACE: Final = np.uint64(OFFSET | COMPRESSED | COPIED)
+"""With an external data file COPIED alone is a place too."""
 
 Change = Callable[[tables.Table], tables.Table]
 
@@ -32,12 +37,19 @@ class Dropper:
         if not image.has_zero_flag and image.has_backing:
             return False
         await image.before_write()
+        if image.is_raw_apart:
+            # Who reads the data file alone sees the same zeroes.
+            await self._space.child().zero(offset, length, flags)
+            flags &= ~MAY_UNMAP
         change = self._released if flags & MAY_UNMAP or not image.has_zero_flag else self._flagged
         await self._apply(offset, length, change, Reason.REQUEST, create=image.has_backing)
         return True
 
     async def discard(self, offset: int, length: int) -> None:
         await self._image.before_write()
+        if self._image.is_raw_apart:
+            await self.zero(offset, length, MAY_UNMAP)
+            return
         create = self._image.has_backing and self._image.has_zero_flag
         await self._apply(offset, length, self._released, Reason.REQUEST, create)
 
@@ -95,7 +107,7 @@ class Dropper:
         """All but unallocated clusters with nothing behind them."""
         if self._image.has_backing:
             return np.ones(len(entries), np.bool_)
-        needed: NDArray[np.bool_] = (entries & np.uint64(COMPRESSED | OFFSET | ZERO)) != 0
+        needed: NDArray[np.bool_] = (entries & np.uint64(COMPRESSED | OFFSET | COPIED | ZERO)) != 0
         return needed
 
     async def _apply(self, offset: int, length: int, change: Change, reason: Reason, create: bool) -> None:
@@ -112,11 +124,21 @@ class Dropper:
                     continue
                 table.entries[low:high] = after
                 image.ledger.mark(Kind.TABLE, key, low + int(differs[0]), low + int(differs[-1]) + 1)
-                place = np.uint64(OFFSET | COMPRESSED)
-                gone = differs[(after[differs] & place) != (before[differs] & place)]
-                self._space.drop_entries(before[gone], reason)
+                gone = differs[(after[differs] & _PLACE) != (before[differs] & _PLACE)]
+                await self._drop(key, low + gone, before[gone], reason)
             finally:
                 table.pins -= 1
+
+    async def _drop(self, key: int, numbers: NDArray[np.int64], entries: tables.Table, reason: Reason) -> None:
+        """These entries (by their numbers in the table) have lost their clusters."""
+        image = self._image
+        if not image.has_data_file:
+            self._space.drop_entries(entries, reason)
+        elif len(numbers) and reason == Reason.REQUEST and image.writeback.passes(reason):
+            # At once: the guest may write there again, and only it ever has these clusters.
+            bits, base = image.geometry.cluster_bits, key << image.geometry.table_bits
+            for first, count in runs(numbers):
+                await self._space.child().discard(base + (first << bits), count << bits)
 
     async def _parts(self, offset: int, end: int, create: bool) -> AsyncIterator[tuple[int, int, int]]:
         """(L1 index, first entry, end) for each table of the range; also for those to be made if `create`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from blockyard.base.errors import ImageCorrupt, ImageMarkedCorrupt, NodeReadOnly
+from blockyard.base.errors import DataFileMissing, ImageCorrupt, ImageMarkedCorrupt, NodeReadOnly
 from blockyard.node.drivers.qcow2.options import Qcow2Options
 from blockyard.node.drivers.qcow2.ordering import Ledger
 from blockyard.node.formats.qcow2 import extensions as ext
@@ -52,6 +52,9 @@ class Image:
         self.name = self.file.filename or context.node_name
         self.cluster = cluster
         self.geometry = Geometry.of(cluster.header)
+        self.has_data_file = bool(cluster.header.incompatible & hdr.DATA_FILE)
+        self.data: Child | None = context.children.get("data-file") if self.has_data_file else self.file
+        """Where guest data is; None if the image was opened without its data file, to look at it."""
         self.snapshots: list[Snapshot] = []
         self.snapshot_table_bytes = 0
         self.shown: Snapshot | None = None
@@ -87,6 +90,33 @@ class Image:
     @property
     def has_zero_flag(self) -> bool:
         return self.header.version >= 3
+
+    @property
+    def is_raw_apart(self) -> bool:
+        """Whether the data file alone shows what the guest sees (data-file-raw)."""
+        return self.has_data_file and bool(self.header.autoclear & hdr.AUTOCLEAR_DATA_FILE_RAW)
+
+    @property
+    def data_file_name(self) -> str:
+        """What the header names as data file; empty if nothing."""
+        name = ext.find(self.cluster.extensions, ext.DATA_FILE) or b""
+        return name.decode("utf-8", "surrogateescape")
+
+    def without_data(self) -> DataFileMissing:
+        """The error for who wants the guest's data of an image that was opened without its data file."""
+        return DataFileMissing(self.name, self.data_file_name, "the image was opened without it (no_io)")
+
+    async def write_data(self, offset: int, data: bytes | memoryview) -> None:
+        """Write guest data at its host place."""
+        if self.data is None:
+            raise self.without_data()
+        if not self.data.write_now(offset, data):
+            await self.data.write(offset, data)
+
+    async def flush_data(self) -> None:
+        """Guest data in a file of its own is durable afterwards; what is in the image's has its own barriers."""
+        if self.has_data_file and self.data is not None:
+            await self.data.flush()
 
     @property
     def is_lazy(self) -> bool:
@@ -141,6 +171,7 @@ class Image:
             raise NodeReadOnly(self.context.node_name)
         await self.bitmaps.announce()
         maintained = hdr.AUTOCLEAR_BITMAPS if self.bitmaps.is_valid else 0
+        maintained |= hdr.AUTOCLEAR_DATA_FILE_RAW if self.has_data_file else 0
         if self.header.version >= 3 and self.header.autoclear & ~maintained:
             # What we do not maintain must not be believed by those who do (spec, autoclear_features).
             self.update_header(autoclear=self.header.autoclear & maintained)

@@ -1,4 +1,9 @@
-"""L2 tables in memory: decoded once, read as plain integers, written back by ranges of entries."""
+"""L2 tables in memory: decoded once, read as plain integers, written back by ranges of entries.
+
+What memory has is stricter than what a disk may say, so that the hot path need not ask: COPIED stands only in an
+entry that has a host cluster which the guest alone refers to and which holds no metadata. With an external data
+file a cluster is where the guest has it or nowhere (spec, external data file), and is the guest's alone.
+"""
 
 import asyncio
 
@@ -7,20 +12,21 @@ import numpy as np
 from blockyard.node.drivers.qcow2.cache import Cache
 from blockyard.node.drivers.qcow2.image import Image
 from blockyard.node.drivers.qcow2.ordering import Kind, Reason
-from blockyard.node.formats.qcow2 import tables
+from blockyard.node.formats.qcow2 import subclusters, tables
 from blockyard.node.formats.qcow2.limits import SECTOR
-
-_PER_SECTOR = SECTOR // 8
 
 
 class L2Table:
     """One L2 table. `view` is the hot path's face of `entries`."""
 
-    __slots__ = ("blocked", "entries", "pins", "suspicious", "used", "view")
+    __slots__ = ("bitmaps", "blocked", "entries", "marks", "pins", "suspicious", "used", "view")
 
-    def __init__(self, entries: tables.Table) -> None:
+    def __init__(self, entries: tables.Table, bitmaps: tables.Table | None = None) -> None:
         self.entries = entries
         self.view = tables.scalars(entries)
+        self.bitmaps = np.zeros(0, np.uint64) if bitmaps is None else bitmaps
+        """States of subclusters, one word to an entry; empty where entries have none."""
+        self.marks = tables.scalars(self.bitmaps)
         self.used = True
         self.pins = 0
         """Users that hold on to the object over an await."""
@@ -35,6 +41,7 @@ class L2:
 
     def __init__(self, image: Image) -> None:
         self._image = image
+        self._per_sector = SECTOR // 8 // image.geometry.entry_words
         limit = max(2, image.options.l2_bytes() // image.geometry.cluster_size)
         self.tables: Cache[L2Table] = Cache(limit, self._load, self._held)
         self.structure = asyncio.Lock()
@@ -63,12 +70,34 @@ class L2:
                 f"L1 entry {key}", f"an offset in the file of {image.file.size} bytes", f"{offset:#x}"
             )
         await image.event("l2_load")
-        table = L2Table(tables.decode(await image.read(offset, image.geometry.cluster_size)))
+        table = self._decoded(tables.decode(await image.read(offset, image.geometry.cluster_size)), key)
         if not image.context.read_only:
             cluster = offset >> image.geometry.cluster_bits
             table.blocked = cluster in image.guard.doubled and cluster not in image.guard.removed
-            self._distrust(table)
+            if not image.has_data_file:
+                self._distrust(table)
         return table
+
+    def _decoded(self, words: tables.Table, key: int) -> L2Table:
+        geometry = self._image.geometry
+        table = L2Table(*subclusters.split(words)) if geometry.extended else L2Table(words)
+        copied = np.uint64(tables.COPIED)
+        if not self._image.has_data_file:
+            table.entries[(table.entries & np.uint64(tables.OFFSET | tables.COMPRESSED)) == 0] &= ~copied
+            return table
+        entries = table.entries
+        wanted = np.arange(len(entries), dtype=np.uint64) << np.uint64(geometry.cluster_bits)
+        wanted += np.uint64(key << geometry.table_bits)
+        places = entries & np.uint64(tables.OFFSET | tables.COMPRESSED)
+        has_place = (entries & np.uint64(tables.OFFSET | tables.COPIED)) != 0
+        table.entries[:] = np.where(has_place & (places == wanted), entries | copied, entries & ~copied)
+        return table
+
+    def new_table(self) -> L2Table:
+        """A table without any mapping."""
+        entries = self._image.geometry.entries_per_table
+        bitmaps = np.zeros(entries, np.uint64) if self._image.geometry.extended else None
+        return L2Table(np.zeros(entries, np.uint64), bitmaps)
 
     def _distrust(self, table: L2Table) -> None:
         """Take the right to write in place from entries that point to metadata."""
@@ -92,7 +121,7 @@ class L2:
             async with self.structure:
                 entry = self._image.l1.view[key]
                 if not entry & tables.OFFSET:
-                    await self._place(key, L2Table(np.zeros(self._image.geometry.entries_per_table, np.uint64)))
+                    await self._place(key, self.new_table())
                 elif not entry & tables.COPIED:
                     await self._unshare(key)
         table = await self.get(key)
@@ -126,9 +155,12 @@ class L2:
     def encode(self, key: int, low: int, high: int) -> tuple[int, bytes]:
         """(File offset, bytes) of the sectors that hold entries `[low, high)`."""
         table = self.tables.items[key]
-        low -= low % _PER_SECTOR
-        high = -(-high // _PER_SECTOR) * _PER_SECTOR
-        return self.offset_of(key) + low * 8, tables.encode(table.entries[low:high])
+        per, words = self._per_sector, self._image.geometry.entry_words
+        low -= low % per
+        high = -(-high // per) * per
+        part = table.entries[low:high]
+        data = tables.encode(part) if words == 1 else subclusters.encode(part, table.bitmaps[low:high])
+        return self.offset_of(key) + low * 8 * words, data
 
     def unmark_forgotten(self) -> None:
         """After an epoch was reopened: tables that were forgotten meanwhile need no writing."""

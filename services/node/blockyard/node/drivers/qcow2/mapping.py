@@ -13,6 +13,7 @@ from blockyard.node.drivers.qcow2.image import Image
 from blockyard.node.drivers.qcow2.l2 import L2Table
 from blockyard.node.formats.qcow2 import tables
 from blockyard.node.formats.qcow2.tables import COMPRESSED, COPIED, OFFSET, ZERO
+from blockyard.node.interface.child import Child
 from blockyard.node.interface.mapping import MapKind, Mapping
 
 _SCALAR: Final = 12
@@ -26,6 +27,8 @@ class Mapper:
 
     def __init__(self, image: Image) -> None:
         self._image = image
+        self._data = image.data
+        self._is_apart = image.has_data_file
         geometry = image.geometry
         self._bits = geometry.cluster_bits
         self._size = geometry.cluster_size
@@ -54,30 +57,42 @@ class Mapper:
         count = min(self._per_table - index, (within + length + self._size - 1) >> self._bits)
         entry = table.view[index]
         if entry & COMPRESSED:
-            run = self._flag_run(table, index, min(count, MAX_ENCODED_RUN), COMPRESSED, COMPRESSED)
-            return Mapping(MapKind.ENCODED, min(length, (run << self._bits) - within))
+            return self._encoded(table, index, count, offset, length)
         if entry & self._zero:
             run = self._flag_run(table, index, count, COMPRESSED | ZERO, ZERO)
             return Mapping(MapKind.ZERO, min(length, (run << self._bits) - within))
-        place = entry & OFFSET
-        if not place:
-            run = self._flag_run(table, index, count, COMPRESSED | self._zero | OFFSET, 0)
+        if not entry & (OFFSET | COPIED):
+            run = self._flag_run(table, index, count, COMPRESSED | self._zero | OFFSET | COPIED, 0)
             return Mapping(MapKind.BACKING, min(length, (run << self._bits) - within))
-        if place & (self._size - 1):
-            raise ImageCorrupt(
-                self._image.name,
-                f"L2 entry of guest offset {offset - within:#x}",
-                f"a host offset aligned to {self._size}",
-                f"{place:#x}",
-            )
+        place = self._place_of(entry, offset)
         run = self._contiguous(table, index, count)
-        return Mapping(
-            MapKind.DATA,
-            min(length, (run << self._bits) - within),
-            self._image.file,
-            place + within,
-            writable and bool(entry & COPIED),
-        )
+        length = min(length, (run << self._bits) - within)
+        return Mapping(MapKind.DATA, length, self._child(), place + within, writable and bool(entry & COPIED))
+
+    def _encoded(self, table: L2Table, index: int, count: int, offset: int, length: int) -> Mapping:
+        if self._is_apart:
+            raise self._wrong(offset, "a plain cluster, in the data file", "a compressed one")
+        run = self._flag_run(table, index, min(count, MAX_ENCODED_RUN), COMPRESSED, COMPRESSED)
+        return Mapping(MapKind.ENCODED, min(length, (run << self._bits) - (offset & (self._size - 1))))
+
+    def _place_of(self, entry: int, offset: int) -> int:
+        """Where a plain cluster is. Raises ImageCorrupt if it cannot be there."""
+        place = entry & OFFSET
+        if place & (self._size - 1):
+            raise self._wrong(offset, f"a host offset aligned to {self._size}", f"{place:#x}")
+        if self._is_apart and not entry & COPIED:
+            raise self._wrong(offset, "the same offset in the data file", f"{place:#x}")
+        return place
+
+    def _child(self) -> Child:
+        """Who holds the guest's data. Raises DataFileMissing if the image was opened without it."""
+        if self._data is None:
+            raise self._image.without_data()
+        return self._data
+
+    def _wrong(self, offset: int, expected: str, found: str) -> ImageCorrupt:
+        start = offset & ~(self._size - 1)
+        return ImageCorrupt(self._image.name, f"L2 entry of guest offset {start:#x}", expected, found)
 
     def _flag_run(self, table: L2Table, index: int, count: int, mask: int, value: int) -> int:
         """How many entries from `index` on have `entry & mask == value`; the first is known to."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from blockyard.base.errors import (
+    DataFileDenied,
     FormatMismatch,
     ImageCorrupt,
     ImageMarkedCorrupt,
@@ -31,7 +32,10 @@ from blockyard.node.drivers.qcow2.ordering import Clusters, Ledger
 from blockyard.node.drivers.qcow2.places import metadata_clusters
 from blockyard.node.drivers.qcow2.refcounts import Refcounts
 from blockyard.node.drivers.qcow2.snapshots import disk_size_of, l1_of
+from blockyard.node.drivers.qcow2.subcluster_allocation import SubclusterSpace
+from blockyard.node.drivers.qcow2.subcluster_mapping import SubclusterMapper
 from blockyard.node.drivers.qcow2.writeback import Writeback
+from blockyard.node.formats.qcow2 import extensions as ext
 from blockyard.node.formats.qcow2 import header as hdr
 from blockyard.node.formats.qcow2 import snapshots, tables, validate
 from blockyard.node.formats.qcow2.limits import MAX_SNAPSHOT_TABLE_BYTES, SECTOR
@@ -57,6 +61,7 @@ async def open_image(context: DriverContext, options: Qcow2Options) -> Image:
     header = cluster.header
     options.check(header.cluster_size, header.version)
     image = Image(context, options, cluster)
+    _check_data_file(image)
     if header.incompatible & hdr.CORRUPT and not context.read_only and not options.repair:
         raise ImageMarkedCorrupt(image.name)
     l1_place = ByteRange(header.l1_table_offset, header.l1_size * 8)
@@ -89,6 +94,22 @@ async def _load_bitmaps(image: Image) -> None:
         # They cannot be had; a repair must go on, and the first write declares them void.
         image.bitmaps = Bitmaps(image)
         image.context.report("bitmap-unusable", {"name": "", "problem": str(problem)})
+
+
+def data_file_named_in(cluster: hdr.HeaderCluster) -> str:
+    """The external data file, as the header names it; empty if there is none, or no name."""
+    if not cluster.header.incompatible & hdr.DATA_FILE:
+        return ""
+    return (ext.find(cluster.extensions, ext.DATA_FILE) or b"").decode("utf-8", "surrogateescape")
+
+
+def _check_data_file(image: Image) -> None:
+    """Raises DataFileDenied or InvalidArgument if the child and the header do not go together."""
+    if not image.has_data_file:
+        if image.context.children.get("data-file") is not None:
+            raise InvalidArgument("data_file", "none: the image keeps its data in itself", "a node")
+    elif image.data is None and not image.options.no_io:
+        raise DataFileDenied(image.name, image.data_file_name)
 
 
 async def view_of(image: Image, snapshot: snapshots.Snapshot) -> Image:
@@ -143,8 +164,9 @@ async def assemble(image: Image) -> None:
     image.writeback = Writeback(image)
     image.refcounts = Refcounts(image, table)
     image.l2 = L2(image)
-    image.mapper = Mapper(image)
-    image.space = Space(image, image.mapper)
+    extended = image.geometry.extended
+    image.mapper = SubclusterMapper(image) if extended else Mapper(image)
+    image.space = (SubclusterSpace if extended else Space)(image, image.mapper)
     image.compressed = Compressed(image, image.space)
     read_only = image.context.read_only
     image.guard = Guard.build([] if read_only else _inside(image, _metadata_of(image)))

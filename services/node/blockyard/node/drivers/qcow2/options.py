@@ -43,6 +43,10 @@ class Qcow2Options:
     """Accepted for compatibility and checked; tables are cached whole."""
     repair: bool = False
     """Open an image that is marked corrupt, or whose refcount table is unusable, so that `check` can repair it."""
+    follow_data_file: bool = False
+    """Open the data file that the header names; else it must be given as child `data-file`."""
+    no_io: bool = False
+    """Open an image without its data file, to look at it or check it: data cannot be read."""
     snapshot: str = ""
     """Show this internal snapshot (id or name) instead of the disk; the node must be read-only."""
 
@@ -92,3 +96,9 @@ class Qcow2CreateOptions:
     compression_type: str = "zlib"
     backing_file: str = ""
     backing_fmt: str = ""
+    extended_l2: bool = False
+    """Allocate and zero by subclusters, 32 to a cluster (at least 16 KiB); version 3."""
+    data_file: str = ""
+    """Keep guest data in this file, beside the image or absolute; version 3. It is made, empty."""
+    data_file_raw: bool = False
+    """The data file alone reads as the guest's disk; implies preallocation of the metadata."""

@@ -6,7 +6,7 @@ from blockyard.node.interface.flags import Preallocation
 
 
 async def preallocate(image: Image, start: int, end: int, mode: Preallocation) -> None:
-    """Allocate `[start, end)`; what is allocated already stays as it is."""
+    """Allocate `[start, end)`; what is allocated already stays as it is. An external data file is zero there."""
     if mode == Preallocation.OFF:
         return
     below = Preallocation.OFF if mode == Preallocation.METADATA else mode
@@ -20,9 +20,9 @@ async def preallocate(image: Image, start: int, end: int, mode: Preallocation) -
             await image.space.abandon(token)
             continue
         try:
-            if not token.virgin:
+            if not token.virgin and not image.has_data_file:
                 await image.file.zero(room.offset, room.length)
-            if room.offset + room.length > image.file.size:
+            if room.offset + room.length > image.file.size and not image.has_data_file:
                 # The file must reach as far as what the tables refer to, before they do.
                 await image.file.truncate(room.offset + room.length, below)
         except BaseException:

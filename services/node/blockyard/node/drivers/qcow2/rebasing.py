@@ -6,6 +6,7 @@ extensions do not fit into it, the feature name table (an aid for people, which 
 for the moment of the switch.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from blockyard.base.errors import InvalidArgument
@@ -19,15 +20,45 @@ from blockyard.node.interface.driver import BackingReference
 
 
 async def change_backing(image: Image, reference: BackingReference | None) -> None:
-    """Invariant 8 of `ordering`."""
+    """Invariant 8 of `ordering`. Raises InvalidArgument where the data file alone shows the disk."""
+    if reference is not None and image.is_raw_apart:
+        raise InvalidArgument(
+            "backing_file", "none: the data file is raw and shows all there is", reference.filename
+        )
     await image.before_write()
     rewritten(image.cluster, reference)  # raises before anything is changed
-    await unbroken(_change(image, reference))
+    await unbroken(_change(image, lambda: rewritten(image.cluster, reference)))
 
 
-async def _change(image: Image, reference: BackingReference | None) -> None:
+async def change_data_file(image: Image, name: str) -> None:
+    """Name another external data file in the header, of an image that has one (qcow2_amend_options). Its content is
+    the caller's to bring along. Raises InvalidArgument."""
+    if not image.has_data_file:
+        raise InvalidArgument("data_file", "none: the image keeps its data in itself", name)
+    await image.before_write()
+    with_data_file(image.cluster, name)  # raises before anything is changed
+    await unbroken(_change(image, lambda: with_data_file(image.cluster, name)))
+
+
+def with_data_file(old: hdr.HeaderCluster, name: str) -> hdr.HeaderCluster:
+    """The header cluster with another name of the data file. Raises InvalidArgument if it does not fit."""
+    data = name.encode("utf-8", "surrogateescape")
+    if not 0 < len(data) <= MAX_BACKING_NAME:
+        raise InvalidArgument("data_file", f"1 to {MAX_BACKING_NAME} bytes", str(len(data)))
+    return laid_out(old, old.header, ext.replaced(old.extensions, ext.DATA_FILE, data), old.backing_name)
+
+
+async def give_up_raw(image: Image) -> None:
+    """From now on the data file need not show the disk by itself (data_file_raw=off); not the other way round."""
+    await image.before_write()
+    image.update_header(autoclear=image.header.autoclear & ~hdr.AUTOCLEAR_DATA_FILE_RAW)
+    await unbroken(image.switch(hdr.FEATURES_AT, hdr.encode_features(image.header)))
+
+
+async def _change(image: Image, changed: Callable[[], hdr.HeaderCluster]) -> None:
+    """`changed` is asked when everything else is written: that may change the header too."""
     await image.writeback.settle()
-    await replace_header(image, rewritten(image.cluster, reference))
+    await replace_header(image, changed())
 
 
 async def replace_header(image: Image, changed: hdr.HeaderCluster) -> None:

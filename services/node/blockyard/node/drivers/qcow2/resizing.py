@@ -12,6 +12,7 @@ import numpy as np
 from blockyard.base.errors import InvalidArgument, OperationUnsupported, SizeTooLarge
 from blockyard.base.ranges import align_down, align_up
 from blockyard.base.units import MAX_SIZE, MIB
+from blockyard.node.drivers.qcow2.allocation import Reservation
 from blockyard.node.drivers.qcow2.dropping import Dropper
 from blockyard.node.drivers.qcow2.image import Image
 from blockyard.node.drivers.qcow2.ordering import Reason
@@ -20,7 +21,7 @@ from blockyard.node.drivers.qcow2.unbroken import unbroken
 from blockyard.node.formats.qcow2 import header as hdr
 from blockyard.node.formats.qcow2 import tables
 from blockyard.node.formats.qcow2.limits import MAX_L1_BYTES, SECTOR
-from blockyard.node.interface.flags import Preallocation
+from blockyard.node.interface.flags import MAY_UNMAP, Preallocation
 from blockyard.node.interface.mapping import MapKind, Mapping
 
 _ZEROES = bytes(MIB)
@@ -41,7 +42,9 @@ class Resizer:
         if size < image.header.size:
             await self._shrink(size)
         elif size > image.header.size:
-            await self._grow(size)
+            await self._grow(size, preallocation)
+            if preallocation == Preallocation.OFF and image.is_raw_apart:
+                preallocation = Preallocation.METADATA  # what the data file has must be mapped
             await preallocate(image, old, size, preallocation)
 
     def _check(self, size: int, preallocation: Preallocation) -> None:
@@ -63,15 +66,29 @@ class Resizer:
 
     # --- growing -----------------------------------------------------------------------------------------
 
-    async def _grow(self, size: int) -> None:
+    async def _grow(self, size: int, preallocation: Preallocation) -> None:
         image = self._image
         old = image.header.size
+        if image.has_data_file:
+            await self._grow_data(old, size, preallocation)
         entries = image.geometry.l1_entries(size)
         if entries > len(image.l1):
             await unbroken(self.grow_l1(entries))
         await self._clear_space(old, size)
         await image.writeback.flush()
         await unbroken(self._set_size(size))
+
+    async def _grow_data(self, old: int, size: int, preallocation: Preallocation) -> None:
+        """The external data file: as long as the disk at least, exactly so if it shows that by itself, and zero
+        where that may show without anybody writing there."""
+        data = self._image.space.child()
+        is_raw, below = self._image.is_raw_apart, preallocation
+        if (is_raw or preallocation != Preallocation.OFF) and data.size > old:
+            await data.zero(old, min(data.size, size) - old, MAY_UNMAP)
+        if below == Preallocation.METADATA:
+            below = Preallocation.OFF
+        if data.size < size or (is_raw and data.size > size):
+            await data.truncate(size, below, is_raw)
 
     async def _set_size(self, size: int) -> None:
         image = self._image
@@ -112,8 +129,11 @@ class Resizer:
         image = self._image
         cluster = image.geometry.cluster_size
         whole = align_up(old, cluster)
-        if old < whole:
-            await self._clear_tail(old, min(whole, size) - old)
+        tail = min(size, align_up(old, image.geometry.subcluster_size))
+        if old < tail:
+            await self._clear_tail(old, tail - old)
+        if tail < min(whole, size):
+            await self._dropper.zero(tail, min(whole, size) - tail, 0)
         if whole < size:
             await self._dropper.forget(whole, size - whole)
             backing = image.context.children.get("backing")
@@ -125,57 +145,61 @@ class Resizer:
         """Zero whole clusters over a longer backing file."""
         if await self._dropper.zero(offset, length, 0):
             return
-        position, end = offset, offset + length
-        while position < end:
-            room = await self._image.space.allocate(position, min(end - position, len(_ZEROES)))
-            try:
-                for at in range(0, room.length, len(_ZEROES)):
-                    await self._image.write(room.offset + at, _ZEROES[: min(len(_ZEROES), room.length - at)])
-            except BaseException:
-                await self._image.space.abandon(room.token)  # type: ignore[arg-type]
-                raise
-            await self._image.space.commit(room.token)  # type: ignore[arg-type]
-            position = room.start + room.length
+        for at in range(offset, offset + length, len(_ZEROES)):
+            await self._image.space.store(at, memoryview(_ZEROES)[: min(len(_ZEROES), offset + length - at)])
 
     async def _clear_tail(self, offset: int, length: int) -> None:
         """Zero the rest of the last, partly visible cluster where it may hold something."""
         image = self._image
-        start = align_down(offset, image.geometry.cluster_size)
+        start = align_down(offset, image.geometry.subcluster_size)
         mapping = await self._map(start)
         if mapping.kind is MapKind.ZERO:
             return
         if mapping.kind is MapKind.DATA and mapping.writable:
-            await image.write(mapping.offset + offset - start, bytes(length))
+            await image.write_data(mapping.offset + offset - start, bytes(length))
             return
         backing = image.context.children.get("backing")
         if mapping.kind is MapKind.BACKING and (backing is None or backing.size <= offset):
             return
-        content = memoryview(bytearray(image.geometry.cluster_size))
-        await self._read(start, content[: offset - start], mapping.kind, mapping.offset)
-        room = await image.space.allocate(start, 1)
-        try:
-            await image.write(room.offset, content)
-        except BaseException:
-            await image.space.abandon(room.token)  # type: ignore[arg-type]
-            raise
-        await image.space.commit(room.token)  # type: ignore[arg-type]
+        await self._move_tail(start, offset)
 
-    async def _map(self, offset: int) -> Mapping:
+    async def _move_tail(self, start: int, offset: int) -> None:
+        """Give the unit at `start` a new place, with what it shows up to `offset` and zeroes after that."""
         image = self._image
-        answer = image.mapper.without_table(offset, 1)
+        room = await image.space.allocate(start, 1)
+        token = room.token
+        assert isinstance(token, Reservation)
+        try:
+            content = memoryview(bytearray(room.length))
+            shown = content[: offset - room.start]
+            while shown:
+                at = offset - len(shown)
+                mapping = await self._map(at, len(shown))
+                await self._read(at, shown[: mapping.length], mapping.kind, mapping.offset)
+                shown = shown[mapping.length :]
+            await image.write_data(room.offset, content)
+        except BaseException:
+            await image.space.abandon(token)
+            raise
+        await image.space.commit(token)
+
+    async def _map(self, offset: int, length: int = 1) -> Mapping:
+        image = self._image
+        answer = image.mapper.without_table(offset, length)
         if answer is None:
             table = await image.l2.get(offset >> image.geometry.table_bits)
-            answer = image.mapper.answer(table, offset, 1, True)
+            answer = image.mapper.answer(table, offset, length, True)
         return answer
 
     async def _read(self, offset: int, into: memoryview, kind: MapKind, place: int) -> None:
         image = self._image
+        backing = image.context.children.get("backing")
         if kind is MapKind.DATA:
-            await image.file.read(place, into)
+            await image.space.child().read(place, into)
         elif kind is MapKind.ENCODED:
             await image.compressed.read(offset, into)
-        else:
-            await image.context.children["backing"].read(offset, into)
+        elif kind is MapKind.BACKING and backing is not None:
+            await backing.read(offset, into)
 
     # --- shrinking ---------------------------------------------------------------------------------------
 
@@ -192,6 +216,8 @@ class Resizer:
         await image.event("l1_shrink_write_table")
         await image.writeback.settle()
         await self.trim_file()
+        if image.is_raw_apart:
+            await image.space.child().truncate(size, Preallocation.OFF, True)
 
     async def trim_file(self) -> None:
         """Give the file's unused tail back."""

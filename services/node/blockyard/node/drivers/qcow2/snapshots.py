@@ -25,6 +25,7 @@ from blockyard.base.errors import (
     ImageCorrupt,
     InvalidArgument,
     LimitReached,
+    OperationUnsupported,
     ResourceExists,
     SizeTooLarge,
 )
@@ -53,7 +54,8 @@ Plan = Callable[[Shadow], Awaitable[Roots]]
 
 
 async def create(image: Image, wish: SnapshotWish) -> Snapshot:
-    """Take one. Raises ResourceExists, LimitReached, InvalidArgument; OperationUnsupported for full refcounts."""
+    """Take one. Raises ResourceExists, LimitReached, InvalidArgument; OperationUnsupported for full refcounts, or
+    for data in another file, of which there is one version."""
     _check_new(image, wish)
     made: list[Snapshot] = []
 
@@ -74,9 +76,9 @@ async def delete(image: Image, snapshot: Snapshot) -> None:
 
     async def plan(shadow: Shadow) -> Roots:
         l1 = await l1_of(image, snapshot)
-        async for _, offset, times, entries in l2_tables(image, l1):
+        async for _, offset, times, words in l2_tables(image, l1):
             shadow.change(repeated(offset >> image.geometry.cluster_bits, times), -1)
-            shadow.change(referenced(entries, image.geometry.cluster_bits), -times)
+            shadow.change(_held(image, words), -times)
         if snapshot.l1_size:
             shadow.change_run(snapshot.l1_offset, snapshot.l1_size * 8, -1)
         active = await _with_right_flags(image, shadow)
@@ -96,16 +98,16 @@ async def revert(image: Image, snapshot: Snapshot) -> None:
         active = np.zeros(max(len(l1), image.geometry.l1_entries(size)), np.uint64)
         active[: len(l1)] = l1 & _OFFSET
         writer = _Rewriter(image, shadow, active)
-        async for key, offset, times, entries in l2_tables(image, l1):
-            shadow.change(referenced(entries, bits), times)
-            if bool((entries & _COPIED).any()):
-                await writer.rewrite(key, offset, times, times, entries & ~_COPIED, is_copied=times == 1)
+        async for key, offset, times, words in l2_tables(image, l1):
+            shadow.change(_held(image, words), times)
+            if (bare := _without_flags(image, words)) is not None:
+                await writer.rewrite(key, offset, times, times, bare, is_copied=times == 1)
             else:
                 shadow.change(repeated(offset >> bits, times), 1)
         await writer.end()
-        async for _, offset, times, entries in l2_tables(image, image.l1.entries):
+        async for _, offset, times, words in l2_tables(image, image.l1.entries):
             shadow.change(repeated(offset >> bits, times), -1)
-            shadow.change(referenced(entries, bits), -times)
+            shadow.change(_held(image, words), -times)
         return await roots_of(image, shadow, size, active, image.snapshots)
 
     await change(image, plan, Reason.SNAPSHOT)
@@ -136,6 +138,8 @@ async def l1_of(image: Image, snapshot: Snapshot) -> tables.Table:
 
 def _check_new(image: Image, wish: SnapshotWish) -> None:
     wish.check()
+    if image.has_data_file:
+        raise OperationUnsupported(image.context.node_name, "qcow2", "take snapshots: its data is in another file")
     if len(image.snapshots) >= MAX_SNAPSHOTS:
         raise LimitReached("snapshots of an image", MAX_SNAPSHOTS)
     if any(item.name == wish.name for item in image.snapshots):
@@ -213,11 +217,11 @@ async def _divided(image: Image, shadow: Shadow, *, with_state: bool) -> tuple[t
     active = image.l1.entries.copy()
     active[:disk] &= ~_COPIED
     writer = _Rewriter(image, shadow, active)
-    async for key, offset, times, entries in l2_tables(image, image.l1.entries[:disk]):
-        shadow.change(referenced(entries, bits), times)
-        if bool((entries & _COPIED).any()):
+    async for key, offset, times, words in l2_tables(image, image.l1.entries[:disk]):
+        shadow.change(_held(image, words), times)
+        if (bare := _without_flags(image, words)) is not None:
             shadow.change(repeated(offset >> bits, times), -1)
-            await writer.rewrite(key, offset, times, 2 * times, entries & ~_COPIED, is_copied=False)
+            await writer.rewrite(key, offset, times, 2 * times, bare, is_copied=False)
         else:
             shadow.change(repeated(offset >> bits, times), 1)
     await writer.end()
@@ -231,7 +235,8 @@ async def _with_right_flags(image: Image, shadow: Shadow) -> tables.Table:
     bits = image.geometry.cluster_bits
     active = image.l1.entries & _OFFSET
     writer = _Rewriter(image, shadow, active)
-    async for key, offset, times, entries in l2_tables(image, image.l1.entries):
+    async for key, offset, times, words in l2_tables(image, image.l1.entries):
+        entries = words[:: image.geometry.entry_words]
         is_own = int((await shadow.counts(np.array([offset >> bits], np.int64)))[0]) == 1
         plain = ((entries & np.uint64(tables.COMPRESSED)) == 0) & ((entries & _OFFSET) != 0)
         right = entries & np.where(plain, ~_COPIED, ~np.uint64(0))
@@ -242,7 +247,8 @@ async def _with_right_flags(image: Image, shadow: Shadow) -> tables.Table:
             active[key] |= _COPIED
         if is_own and bool((right != entries).any()):
             shadow.change(repeated(offset >> bits, times), -1)
-            await writer.rewrite(key, offset, times, times, right, is_copied=True)
+            words[:: image.geometry.entry_words] = right
+            await writer.rewrite(key, offset, times, times, words, is_copied=True)
     await writer.end()
     return active
 
@@ -257,11 +263,11 @@ class _Rewriter:
         self._waiting: list[tuple[NDArray[np.int64], int, tables.Table, bool]] = []
 
     async def rewrite(
-        self, key: int, offset: int, times: int, references: int, entries: tables.Table, *, is_copied: bool
+        self, key: int, offset: int, times: int, references: int, words: tables.Table, *, is_copied: bool
     ) -> None:
         """The table at `offset`, which L1 has at `key` (and elsewhere, if often), becomes this one."""
         keys = np.array([key]) if times == 1 else np.flatnonzero((self._l1 & _OFFSET) == np.uint64(offset))
-        self._waiting.append((keys, references, entries, is_copied))
+        self._waiting.append((keys, references, words, is_copied))
         if len(self._waiting) * self._image.geometry.cluster_size >= _BATCH:
             await self.end()
 
@@ -270,14 +276,14 @@ class _Rewriter:
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        places = await self._shadow.write_l2([entries for _, _, entries, _ in waiting])
+        places = await self._shadow.write_l2([words for _, _, words, _ in waiting])
         for (keys, references, _, is_copied), place in zip(waiting, places, strict=True):
             self._l1[keys] = place | (tables.COPIED if is_copied else 0)
             self._shadow.change(repeated(place >> self._image.geometry.cluster_bits, 1), references - 1)
 
 
 async def l2_tables(image: Image, l1: tables.Table) -> AsyncIterator[tuple[int, int, int, tables.Table]]:
-    """(L1 index, offset, how often L1 has it, entries) of each distinct L2 table, in guest order."""
+    """(L1 index, offset, how often L1 has it, words) of each distinct L2 table, in guest order."""
     size, end = image.geometry.cluster_size, image.file.size
     offsets = l1 & _OFFSET
     distinct, firsts, times = np.unique(offsets, return_index=True, return_counts=True)
@@ -290,6 +296,20 @@ async def l2_tables(image: Image, l1: tables.Table) -> AsyncIterator[tuple[int, 
             raise ImageCorrupt(image.name, what, f"aligned and inside the file of {end} bytes", f"{offset:#x}")
         yield key, offset, int(times[number]), tables.decode(await image.read(offset, size))
         await asyncio.sleep(0)  # a large image must not hold up the loop
+
+
+def _held(image: Image, words: tables.Table) -> Clusters:
+    """Clusters that an L2 table refers to."""
+    return referenced(words[:: image.geometry.entry_words], image.geometry.cluster_bits)
+
+
+def _without_flags(image: Image, words: tables.Table) -> tables.Table | None:
+    """An L2 table without COPIED flags; None if it has none."""
+    step = image.geometry.entry_words
+    if not bool((words[::step] & _COPIED).any()):
+        return None
+    words[::step] &= ~_COPIED
+    return words
 
 
 def repeated(cluster: int, times: int) -> Clusters:

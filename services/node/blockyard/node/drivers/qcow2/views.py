@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blockyard.node.drivers.qcow2.image import Image
-from blockyard.node.formats.qcow2 import tables
+from blockyard.node.formats.qcow2 import subclusters, tables
 from blockyard.node.interface.internal_snapshots import SnapshotView, Stretch
 from blockyard.node.interface.mapping import MapKind, Mapping
 
@@ -63,13 +63,18 @@ class View:
         return self._image.l1.entries[key : key + count] & np.uint64(tables.OFFSET)
 
     async def _entries(self, key: int) -> tables.Table:
+        """An entry for each unit that is allocated by itself: a cluster, or a subcluster."""
+        geometry = self._image.geometry
         if not self._image.l1.view[key] & tables.OFFSET:
-            return np.zeros(self._image.geometry.entries_per_table, np.uint64)
-        return (await self._image.l2.get(key)).entries
+            return np.zeros(1 << geometry.table_bits - geometry.subcluster_bits, np.uint64)
+        table = await self._image.l2.get(key)
+        if not geometry.extended:
+            return table.entries
+        return subclusters.unfolded(table.entries, table.bitmaps, geometry.subcluster_bits)
 
     def _compared(self, mine: tables.Table, theirs: tables.Table, offset: int, length: int) -> list[Stretch]:
         geometry = self._image.geometry
-        bits, per = geometry.cluster_bits, geometry.entries_per_table
+        bits, per = geometry.subcluster_bits, len(mine)
         first = (offset >> bits) & (per - 1)
         last = ((offset + length - 1) >> bits) & (per - 1)
         mine, theirs = mine[first : last + 1], theirs[first : last + 1]

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Final
 
-from blockyard.base.errors import BlockError, InvalidArgument, SizeTooLarge
+from blockyard.base.errors import BlockError, InvalidArgument, OperationUnsupported, SizeTooLarge
 from blockyard.base.ranges import align_up
 from blockyard.base.units import MIB
 from blockyard.node.drivers.qcow2.dropping import Dropper
@@ -34,6 +34,10 @@ def room_of(image: Image) -> int:
 
 async def save(image: Image, resizer: Resizer, dropper: Dropper, pieces: AsyncIterator[bytes | memoryview]) -> int:
     """Put these bytes there, instead of what there is; their number. After an error nothing is there."""
+    if image.has_data_file:
+        raise OperationUnsupported(
+            image.context.node_name, "qcow2", "save a VM state: its data is in another file, without snapshots"
+        )
     await image.before_write()
     first_key = image.geometry.l1_entries(image.header.size)
     await dropper.forget_tables(first_key)
@@ -71,15 +75,7 @@ async def _write(image: Image, resizer: Resizer, offset: int, data: bytes) -> No
         raise SizeTooLarge("L1 table with the VM state, in bytes", entries * 8, MAX_L1_BYTES)
     if entries > len(image.l1):
         await unbroken(resizer.grow_l1(entries))
-    while padded:
-        room = await image.space.allocate(offset, len(padded))
-        try:
-            await image.write(room.offset, padded[: room.length])
-        except BaseException:
-            await image.space.abandon(room.token)  # type: ignore[arg-type]
-            raise
-        await image.space.commit(room.token)  # type: ignore[arg-type]
-        offset, padded = offset + room.length, padded[room.length :]
+    await image.space.store(offset, padded)
 
 
 async def load(image: Image, length: int) -> AsyncIterator[bytes]:

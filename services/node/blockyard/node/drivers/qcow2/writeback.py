@@ -48,6 +48,7 @@ class Writeback:
     async def flush(self) -> None:
         """Everything committed before this call is durable when it returns."""
         if self._image.ledger.is_empty and self._sealed is None:
+            await self._image.flush_data()
             await self._image.file.flush()
             return
         ticket = self._begun + 1
@@ -133,6 +134,7 @@ class Writeback:
         image = self._image
         if image.is_lazy and epoch.has((Kind.TABLE, Kind.L1)):
             await self._announce_dirty()
+        await image.flush_data()  # invariant 2, where guest data has a file of its own
         due = ordering.barriers(epoch, final)
         for phase, writes, barrier in zip(ordering.PHASES, phases, due, strict=True):
             await self._tell(epoch, phase)

@@ -30,6 +30,7 @@ EXTENDED_L2: Final = 1 << 4
 LAZY_REFCOUNTS: Final = 1 << 0
 """Of the compatible bits."""
 AUTOCLEAR_BITMAPS: Final = 1 << 0
+AUTOCLEAR_DATA_FILE_RAW: Final = 1 << 1
 
 ZLIB: Final = 0
 ZSTD: Final = 1

@@ -12,6 +12,9 @@ MIN_CLUSTER_BITS: Final = 9
 MAX_CLUSTER_BITS: Final = 21
 """512 B to 2 MiB (MIN_CLUSTER_BITS, MAX_CLUSTER_BITS)."""
 
+MIN_EXTENDED_CLUSTER_BITS: Final = 14
+"""A subcluster is a sector at least: 32 of them (QCOW_EXTL2_SUBCLUSTERS_PER_CLUSTER) of 512 bytes."""
+
 MAX_REFCOUNT_ORDER: Final = 6
 """Refcounts are 1 << order bits wide (spec, refcount_order)."""
 

@@ -13,11 +13,13 @@ _ENTRY: Final = 8
 """Bytes of an entry of an L1, L2 or refcount table."""
 
 
-def file_bytes(size: int, cluster_size: int, refcount_bits: int, data_bytes: int) -> tuple[int, int]:
+def file_bytes(
+    size: int, cluster_size: int, refcount_bits: int, data_bytes: int, entry_words: int = 1
+) -> tuple[int, int]:
     """Bytes of an image of `size`: with `data_bytes` of it allocated and all tables, and with all of it."""
     data = align_up(size, cluster_size)
     per_cluster = cluster_size // _ENTRY
-    l2_entries = align_up(data // cluster_size, per_cluster)
+    l2_entries = align_up(data // cluster_size * entry_words, per_cluster)
     l1_entries = align_up(l2_entries // per_cluster, per_cluster)
     tables = cluster_size + (l2_entries + l1_entries) * _ENTRY
     tables += _refcount_bytes((tables + data) // cluster_size, cluster_size, refcount_bits)

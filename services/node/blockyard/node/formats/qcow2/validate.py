@@ -20,9 +20,10 @@ from blockyard.node.formats.qcow2.limits import (
     MAX_REFCOUNT_ORDER,
     MAX_REFCOUNT_TABLE_BYTES,
     MAX_SNAPSHOTS,
+    MIN_EXTENDED_CLUSTER_BITS,
 )
 
-_SUPPORTED_INCOMPATIBLE = hdr.DIRTY | hdr.CORRUPT | hdr.COMPRESSION
+_SUPPORTED_INCOMPATIBLE = hdr.DIRTY | hdr.CORRUPT | hdr.COMPRESSION | hdr.EXTENDED_L2 | hdr.DATA_FILE
 
 
 def check_features(cluster: hdr.HeaderCluster, image: str) -> None:
@@ -52,6 +53,9 @@ def check_features(cluster: hdr.HeaderCluster, image: str) -> None:
 def check_header(header: hdr.Header, image: str) -> None:
     """Sizes and places of the fixed fields against the limits and each other."""
     geometry = Geometry.of(header)
+    if geometry.extended and header.cluster_bits < MIN_EXTENDED_CLUSTER_BITS:
+        expected = f"at least {MIN_EXTENDED_CLUSTER_BITS} with extended L2 entries"
+        raise ImageCorrupt(image, "cluster_bits", expected, str(header.cluster_bits))
     _bound(image, "refcount_order", header.refcount_order, MAX_REFCOUNT_ORDER)
     _bound(image, "backing_file_size", header.backing_file_size, MAX_BACKING_NAME)
     _bound(image, "size of the L1 table in bytes", header.l1_size * 8, MAX_L1_BYTES)
