@@ -127,6 +127,7 @@ def qcow2(
     refcount_cache_size: int | None = None,
     pass_discard_request: bool | None = None,
     overlap_check: str = "",
+    overlap_checks: Mapping[str, bool] | None = None,
     data_file: Child | None = None,
     follow_data_file: bool = False,
     **common: Unpack[Common],
@@ -141,6 +142,7 @@ def qcow2(
         refcount_cache_size=refcount_cache_size,
         pass_discard_request=pass_discard_request,
         overlap_check=overlap_check,
+        overlap_checks=None if overlap_checks is None else drivers.OverlapChecks(**overlap_checks),
         data_file=None if data_file is None else reference(data_file),
         follow_data_file=follow_data_file,
     )

@@ -151,8 +151,30 @@ class RawOptions(_message.Message):
     size: int
     def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ..., offset: _Optional[int] = ..., size: _Optional[int] = ...) -> None: ...
 
+class OverlapChecks(_message.Message):
+    __slots__ = ("main_header", "active_l1", "active_l2", "refcount_table", "refcount_block", "snapshot_table", "inactive_l1", "inactive_l2", "bitmap_directory")
+    MAIN_HEADER_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_L1_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_L2_FIELD_NUMBER: _ClassVar[int]
+    REFCOUNT_TABLE_FIELD_NUMBER: _ClassVar[int]
+    REFCOUNT_BLOCK_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_TABLE_FIELD_NUMBER: _ClassVar[int]
+    INACTIVE_L1_FIELD_NUMBER: _ClassVar[int]
+    INACTIVE_L2_FIELD_NUMBER: _ClassVar[int]
+    BITMAP_DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    main_header: bool
+    active_l1: bool
+    active_l2: bool
+    refcount_table: bool
+    refcount_block: bool
+    snapshot_table: bool
+    inactive_l1: bool
+    inactive_l2: bool
+    bitmap_directory: bool
+    def __init__(self, main_header: _Optional[bool] = ..., active_l1: _Optional[bool] = ..., active_l2: _Optional[bool] = ..., refcount_table: _Optional[bool] = ..., refcount_block: _Optional[bool] = ..., snapshot_table: _Optional[bool] = ..., inactive_l1: _Optional[bool] = ..., inactive_l2: _Optional[bool] = ..., bitmap_directory: _Optional[bool] = ...) -> None: ...
+
 class Qcow2Options(_message.Message):
-    __slots__ = ("file", "backing", "lazy_refcounts", "l2_cache_size", "refcount_cache_size", "pass_discard_request", "overlap_check", "pass_discard_snapshot", "pass_discard_other", "cache_size", "l2_cache_entry_size", "repair", "data_file", "follow_data_file", "no_io", "snapshot")
+    __slots__ = ("file", "backing", "lazy_refcounts", "l2_cache_size", "refcount_cache_size", "pass_discard_request", "overlap_check", "pass_discard_snapshot", "pass_discard_other", "cache_size", "l2_cache_entry_size", "repair", "cache_clean_interval", "overlap_checks", "data_file", "follow_data_file", "no_io", "snapshot")
     FILE_FIELD_NUMBER: _ClassVar[int]
     BACKING_FIELD_NUMBER: _ClassVar[int]
     LAZY_REFCOUNTS_FIELD_NUMBER: _ClassVar[int]
@@ -165,6 +187,8 @@ class Qcow2Options(_message.Message):
     CACHE_SIZE_FIELD_NUMBER: _ClassVar[int]
     L2_CACHE_ENTRY_SIZE_FIELD_NUMBER: _ClassVar[int]
     REPAIR_FIELD_NUMBER: _ClassVar[int]
+    CACHE_CLEAN_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    OVERLAP_CHECKS_FIELD_NUMBER: _ClassVar[int]
     DATA_FILE_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_DATA_FILE_FIELD_NUMBER: _ClassVar[int]
     NO_IO_FIELD_NUMBER: _ClassVar[int]
@@ -181,11 +205,13 @@ class Qcow2Options(_message.Message):
     cache_size: int
     l2_cache_entry_size: int
     repair: bool
+    cache_clean_interval: int
+    overlap_checks: OverlapChecks
     data_file: NodeReference
     follow_data_file: bool
     no_io: bool
     snapshot: str
-    def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ..., backing: _Optional[_Union[NodeReference, _Mapping]] = ..., lazy_refcounts: _Optional[bool] = ..., l2_cache_size: _Optional[int] = ..., refcount_cache_size: _Optional[int] = ..., pass_discard_request: _Optional[bool] = ..., overlap_check: _Optional[str] = ..., pass_discard_snapshot: _Optional[bool] = ..., pass_discard_other: _Optional[bool] = ..., cache_size: _Optional[int] = ..., l2_cache_entry_size: _Optional[int] = ..., repair: _Optional[bool] = ..., data_file: _Optional[_Union[NodeReference, _Mapping]] = ..., follow_data_file: _Optional[bool] = ..., no_io: _Optional[bool] = ..., snapshot: _Optional[str] = ...) -> None: ...
+    def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ..., backing: _Optional[_Union[NodeReference, _Mapping]] = ..., lazy_refcounts: _Optional[bool] = ..., l2_cache_size: _Optional[int] = ..., refcount_cache_size: _Optional[int] = ..., pass_discard_request: _Optional[bool] = ..., overlap_check: _Optional[str] = ..., pass_discard_snapshot: _Optional[bool] = ..., pass_discard_other: _Optional[bool] = ..., cache_size: _Optional[int] = ..., l2_cache_entry_size: _Optional[int] = ..., repair: _Optional[bool] = ..., cache_clean_interval: _Optional[int] = ..., overlap_checks: _Optional[_Union[OverlapChecks, _Mapping]] = ..., data_file: _Optional[_Union[NodeReference, _Mapping]] = ..., follow_data_file: _Optional[bool] = ..., no_io: _Optional[bool] = ..., snapshot: _Optional[str] = ...) -> None: ...
 
 class CopyBeforeWriteOptions(_message.Message):
     __slots__ = ("file", "target", "bitmap_node", "bitmap_name", "on_cbw_error", "cbw_timeout", "min_cluster_size")

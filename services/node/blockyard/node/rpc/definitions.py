@@ -92,15 +92,13 @@ def _typed(message: Message) -> tuple[dict[str, Any], dict[str, NodeDefinition |
             children[name] = reference_of(value, field.name)
         elif field.is_repeated:
             options[field.name] = [_element(field, item) for item in value]
-        elif field.enum_type is not None:
-            options[field.name] = word_of(field.enum_type, value, field.name)
         else:
-            options[field.name] = value
+            options[field.name] = _element(field, value)
     return options, children
 
 
 def _element(field: Any, value: Any) -> Any:
-    """One of a repeated option: a word, a plain value, or a map of what is set in a message."""
+    """An option, or one of a repeated one: a word, a plain value, or a map of what is set in a message."""
     if field.enum_type is not None:
         return word_of(field.enum_type, value, field.name)
     return _typed(value)[0] if field.message_type is not None else value

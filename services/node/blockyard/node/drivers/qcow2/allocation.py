@@ -135,8 +135,15 @@ class Space:
         for number in range(index, index + count):
             entry = table.view[number]
             place = 0 if entry & COMPRESSED else entry & OFFSET
-            if place and self._image.guard.first_hit(place >> bits, 1) >= 0:
-                raise await self._image.corrupt(f"L2 entry {number}", "guest data", f"metadata at {place:#x}")
+            if place and (hit := self._image.guard.first_hit(place >> bits, 1)) >= 0:
+                what = self._image.guard.name_of(hit)
+                raise await self._image.corrupt(
+                    f"L2 entry {number}",
+                    "guest data",
+                    f"metadata at {place:#x} ({what})",
+                    offset=place,
+                    size=1 << bits,
+                )
 
     async def commit(self, token: Reservation) -> None:
         self.publish(token)

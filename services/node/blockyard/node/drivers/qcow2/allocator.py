@@ -127,7 +127,9 @@ class Allocator:
             hit = image.guard.first_hit(first, count)
             if hit >= 0:
                 offset = hit << image.geometry.cluster_bits
-                raise await image.corrupt(f"refcount of the metadata at {offset:#x}", "at least 1", "0")
+                size = image.geometry.cluster_size
+                what = f"refcount of the metadata at {offset:#x} ({image.guard.name_of(hit)})"
+                raise await image.corrupt(what, "at least 1", "0", offset=offset, size=size)
 
     async def _find(self, count: int) -> tuple[int, int] | None:
         refcounts, per = self._image.refcounts, self._image.refcounts.block_entries

@@ -22,6 +22,11 @@ class Cache(Generic[Cached]):
     def __init__(self, limit: int, load: Callable[[int], Awaitable[Cached]], held: Callable[[int], bool]) -> None:
         self.items: dict[int, Cached] = {}
         self.limit = limit
+        self.loads = 0
+        self.evictions = 0
+        """Given up for others."""
+        self.cleaned = 0
+        """Given up because nobody used them. (Hits are not counted: that would be a third of a look-up.)"""
         self._load = load
         self._held = held
         self._loading: dict[int, tuple[asyncio.Lock, list[int]]] = {}
@@ -39,6 +44,7 @@ class Cache(Generic[Cached]):
                 item = self.items.get(key)
                 if item is None:
                     item = await self._load(key)
+                    self.loads += 1
                     self.put(key, item)
                 return item
         finally:
@@ -63,3 +69,13 @@ class Cache(Generic[Cached]):
             if item.used or item.pins or key == wanted or self._held(key):
                 item.used = False
                 items[key] = item
+            else:
+                self.evictions += 1
+
+    def clean(self) -> None:
+        """Give up what was not used since the last time (qcow2_cache_clean_unused)."""
+        for key, item in list(self.items.items()):
+            if not (item.used or item.pins or self._held(key)):
+                del self.items[key]
+                self.cleaned += 1
+            item.used = False

@@ -11,6 +11,7 @@ from typing import ClassVar, Final, Self
 from blockyard.base.errors import OperationUnsupported, ResourceBusy, ResourceNotFound
 from blockyard.node.drivers.qcow2 import (
     amending,
+    caches,
     checking,
     compacting,
     creating,
@@ -78,6 +79,7 @@ class Qcow2(FormatDriver):
             copy_unit=geometry.subcluster_size,
         )
         self._data = image.data
+        self._cleaner = caches.Cleaner(image)
         self._table_bits = geometry.table_bits
         self._bits = geometry.cluster_bits
         self._index_mask = geometry.entries_per_table - 1
@@ -98,7 +100,9 @@ class Qcow2(FormatDriver):
 
     @classmethod
     async def open(cls, options: Qcow2Options, context: DriverContext) -> Self:
-        return cls(await opening.open_image(context, options))
+        driver = cls(await opening.open_image(context, options))
+        driver._cleaner.start()
+        return driver
 
     @classmethod
     async def create(cls, options: Qcow2CreateOptions, context: DriverContext) -> None:
@@ -113,6 +117,7 @@ class Qcow2(FormatDriver):
         return {"data-file": name} if name else {}
 
     async def close(self) -> None:
+        await self._cleaner.stop()
         image = self.image
         if image.context.read_only or image.broken or not image.written:
             return
@@ -415,6 +420,7 @@ class Qcow2(FormatDriver):
                 "refcount-bits": image.geometry.refcount_bits,
                 "corrupt": bool(header.incompatible & hdr.CORRUPT),
                 "extended-l2": image.geometry.extended,
+                **caches.statistics(image),
                 **({"data-file": image.data_file_name, "data-file-raw": image.is_raw_apart} if apart else {}),
             },
         )

@@ -9,8 +9,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from blockyard.base.errors import DataFileMissing, ImageCorrupt, ImageMarkedCorrupt, NodeReadOnly
+from blockyard.node.drivers.qcow2 import caches
 from blockyard.node.drivers.qcow2.options import Qcow2Options
 from blockyard.node.drivers.qcow2.ordering import Ledger
+from blockyard.node.drivers.qcow2.overlap import checked
 from blockyard.node.formats.qcow2 import extensions as ext
 from blockyard.node.formats.qcow2 import header as hdr
 from blockyard.node.formats.qcow2.geometry import Geometry
@@ -55,6 +57,9 @@ class Image:
         self.has_data_file = bool(cluster.header.incompatible & hdr.DATA_FILE)
         self.data: Child | None = context.children.get("data-file") if self.has_data_file else self.file
         """Where guest data is; None if the image was opened without its data file, to look at it."""
+        self.cache_sizes = caches.sizes(options, self.geometry, cluster.header.size)
+        self.looked_at = checked(options.overlap_check, options.overlap_checks)
+        """Metadata that is kept from being written over."""
         self.snapshots: list[Snapshot] = []
         self.snapshot_table_bytes = 0
         self.shown: Snapshot | None = None
@@ -68,6 +73,8 @@ class Image:
         self.awaits_backing = False
         """A backing file is about to come."""
         self.ledger = Ledger()
+        self._signalled = False
+        """An event has told of a corruption."""
         self.broken = False
         """Set on corruption: from then on nothing is written."""
         self.needs_repair = False
@@ -194,13 +201,32 @@ class Image:
     async def write_features(self) -> None:
         await self.write(hdr.FEATURES_AT, hdr.encode_features(self.header))
 
-    async def corrupt(self, what: str, expected: str, found: str) -> ImageCorrupt:
-        """Mark the image corrupt, go read-only, and give the error to raise."""
+    def wrong(self, what: str, expected: str, found: str, *, offset: int = -1, size: int = -1) -> ImageCorrupt:
+        """The error to raise for something that cannot be, after an event the first time (qcow2_signal_corruption:
+        the guest can make it happen again and again). Host `offset` and `size` where one is to blame."""
+        self._signal(what, expected, found, offset, size, fatal=False)
+        return ImageCorrupt(self.name, what, expected, found)
+
+    def _signal(self, what: str, expected: str, found: str, offset: int, size: int, *, fatal: bool) -> None:
+        if self._signalled and not fatal:
+            return
+        self._signalled = True
+        detail = {"what": what, "expected": expected, "found": found, "fatal": "true" if fatal else "false"}
+        detail |= {"offset": str(offset)} if offset >= 0 else {}
+        detail |= {"size": str(size)} if size >= 0 else {}
+        self.context.report("corrupted", detail)
+
+    async def corrupt(
+        self, what: str, expected: str, found: str, *, offset: int = -1, size: int = -1
+    ) -> ImageCorrupt:
+        """Mark the image corrupt, go read-only, and give the error to raise. See `wrong`."""
         error = ImageCorrupt(self.name, what, expected, found)
-        if self.broken or self.context.read_only:
+        if self.broken:
             return error
+        if self.context.read_only:
+            return self.wrong(what, expected, found, offset=offset, size=size)
         self.broken, self.unlocked = True, False
-        self.context.report("corrupted", {"what": what, "expected": expected, "found": found, "fatal": "true"})
+        self._signal(what, expected, found, offset, size, fatal=True)
         if self.header.version >= 3:
             self.update_header(incompatible=self.header.incompatible | hdr.CORRUPT)
             await self.write_features()

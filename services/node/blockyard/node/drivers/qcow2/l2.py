@@ -42,7 +42,7 @@ class L2:
     def __init__(self, image: Image) -> None:
         self._image = image
         self._per_sector = SECTOR // 8 // image.geometry.entry_words
-        limit = max(2, image.options.l2_bytes() // image.geometry.cluster_size)
+        limit = max(2, image.cache_sizes.l2 // image.geometry.cluster_size)
         self.tables: Cache[L2Table] = Cache(limit, self._load, self._held)
         self.structure = asyncio.Lock()
         """Held while L1 entries are made."""
@@ -127,7 +127,11 @@ class L2:
         table = await self.get(key)
         if table.blocked:
             raise await self._image.corrupt(
-                f"L2 table of L1 entry {key}", "a cluster of its own", "other metadata in the same cluster"
+                f"L2 table of L1 entry {key}",
+                "a cluster of its own",
+                "other metadata in the same cluster",
+                offset=self.offset_of(key),
+                size=self._image.geometry.cluster_size,
             )
         table.pins += 1
         return table

@@ -92,7 +92,7 @@ class Mapper:
 
     def _wrong(self, offset: int, expected: str, found: str) -> ImageCorrupt:
         start = offset & ~(self._size - 1)
-        return ImageCorrupt(self._image.name, f"L2 entry of guest offset {start:#x}", expected, found)
+        return self._image.wrong(f"L2 entry of guest offset {start:#x}", expected, found)
 
     def _flag_run(self, table: L2Table, index: int, count: int, mask: int, value: int) -> int:
         """How many entries from `index` on have `entry & mask == value`; the first is known to."""

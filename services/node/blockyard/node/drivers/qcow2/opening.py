@@ -22,14 +22,15 @@ from blockyard.node.drivers.qcow2.allocation import Space
 from blockyard.node.drivers.qcow2.allocator import Allocator
 from blockyard.node.drivers.qcow2.bitmaps import Bitmaps
 from blockyard.node.drivers.qcow2.compressed import Compressed
-from blockyard.node.drivers.qcow2.guard import Guard
+from blockyard.node.drivers.qcow2.guard import Groups, Guard
 from blockyard.node.drivers.qcow2.image import Image
 from blockyard.node.drivers.qcow2.l1 import L1
 from blockyard.node.drivers.qcow2.l2 import L2
 from blockyard.node.drivers.qcow2.mapping import Mapper
 from blockyard.node.drivers.qcow2.options import Qcow2Options
-from blockyard.node.drivers.qcow2.ordering import Clusters, Ledger
-from blockyard.node.drivers.qcow2.places import metadata_clusters
+from blockyard.node.drivers.qcow2.ordering import Ledger
+from blockyard.node.drivers.qcow2.overlap import Structure
+from blockyard.node.drivers.qcow2.places import inactive_l2, metadata_clusters
 from blockyard.node.drivers.qcow2.refcounts import Refcounts
 from blockyard.node.drivers.qcow2.snapshots import disk_size_of, l1_of
 from blockyard.node.drivers.qcow2.subcluster_allocation import SubclusterSpace
@@ -85,9 +86,17 @@ async def open_image(context: DriverContext, options: Qcow2Options) -> Image:
     return image
 
 
+def guard_directory(image: Image) -> None:
+    """The directory of bitmaps is metadata too, once it is known."""
+    is_looked_at = Structure.BITMAP_DIRECTORY in image.looked_at and not image.context.read_only
+    if is_looked_at and image.bitmaps.found:
+        image.guard = image.guard.plus(Structure.BITMAP_DIRECTORY, image.bitmaps.directory_clusters())
+
+
 async def _load_bitmaps(image: Image) -> None:
     try:
         await image.bitmaps.load()
+        guard_directory(image)
     except ImageCorrupt as problem:
         if not image.options.repair:
             raise
@@ -169,7 +178,11 @@ async def assemble(image: Image) -> None:
     image.space = (SubclusterSpace if extended else Space)(image, image.mapper)
     image.compressed = Compressed(image, image.space)
     read_only = image.context.read_only
-    image.guard = Guard.build([] if read_only else _inside(image, _metadata_of(image)))
+    groups = [] if read_only else _inside(image, _metadata_of(image))
+    if not read_only and Structure.INACTIVE_L2 in image.looked_at:
+        groups += await inactive_l2(image, image.snapshots)
+    image.guard = Guard.build(groups, image.looked_at)
+    guard_directory(image)
     end = image.guard.end
     if not read_only:
         marked = header.incompatible & (hdr.CORRUPT | hdr.DIRTY)
@@ -178,17 +191,17 @@ async def assemble(image: Image) -> None:
     image.allocator = Allocator(image, end, max(image.file.size, end << header.cluster_bits))
 
 
-def _inside(image: Image, groups: list[Clusters]) -> list[Clusters]:
+def _inside(image: Image, groups: Groups) -> Groups:
     """Metadata past the end of the file would put everything new behind it, at any distance: not believed."""
     limit = image.geometry.clusters(image.file.size)
-    for clusters in groups:
+    for _, clusters in groups:
         outside = clusters[clusters >= limit]
         if len(outside) and not image.options.repair:
             offset = int(outside[0]) << image.geometry.cluster_bits
             raise ImageCorrupt(
                 image.name, "a metadata table", f"in the file of {image.file.size} bytes", hex(offset)
             )
-    return [clusters[clusters < limit] for clusters in groups]
+    return [(kind, clusters[clusters < limit]) for kind, clusters in groups]
 
 
 async def _recover(image: Image) -> None:
@@ -228,5 +241,5 @@ async def _read_snapshots(image: Image) -> tuple[list[snapshots.Snapshot], int]:
             length = min(available, length * 8)
 
 
-def _metadata_of(image: Image) -> list[Clusters]:
+def _metadata_of(image: Image) -> Groups:
     return metadata_clusters(image.header, image.snapshots, image.refcounts.table, image.l1.entries)

@@ -5,18 +5,12 @@ from typing import Final
 
 from blockyard.base.errors import InvalidArgument
 from blockyard.base.ranges import is_power_of_two
-from blockyard.base.units import KIB, MIB
+from blockyard.base.units import KIB
+from blockyard.node.drivers.qcow2.overlap import AS_THE_TEMPLATE, TEMPLATES, OverlapChecks
 from blockyard.node.interface.flags import Preallocation
 
 VERSIONS: Final = {"v2": 2, "v3": 3, "0.10": 2, "1.1": 3}
 """Names of the format's versions: as QEMU's `compat`, and plain."""
-
-OVERLAP_CHECKS: Final = ("none", "constant", "cached", "all")
-
-DEFAULT_L2_CACHE: Final = 32 * MIB
-"""QEMU's default (DEFAULT_L2_CACHE_MAX_SIZE): the whole L2 of a 256 GiB image with 64 KiB clusters."""
-DEFAULT_REFCOUNT_CACHE: Final = 8 * MIB
-"""A quarter of it, as QEMU keeps the two caches; a block of 64 KiB counts 2 GiB of the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +26,20 @@ class Qcow2Options:
     pass_discard_other: bool = False
     """Clusters freed for other reasons are discarded in the file."""
     overlap_check: str = "cached"
-    """Accepted for compatibility: writes are always kept off metadata, at no cost per request."""
+    """Metadata that is kept from being written over: none, constant, cached or all (overlap-check.template). It
+    costs nothing per request; all reads the L1 tables of snapshots when the image is opened."""
+    overlap_checks: OverlapChecks = AS_THE_TEMPLATE
+    """Single structures, where they differ from that (overlap-check.main-header ...)."""
     cache_size: int | None = None
-    """Bytes for L2 tables and refcount blocks together."""
+    """Bytes for L2 tables and refcount blocks together: as much as is of use for the former, the rest for these."""
     l2_cache_size: int | None = None
     """Bytes for L2 tables; default 32 MiB."""
     refcount_cache_size: int | None = None
     """Bytes for refcount blocks; default 8 MiB."""
     l2_cache_entry_size: int | None = None
     """Accepted for compatibility and checked; tables are cached whole."""
+    cache_clean_interval: int | None = None
+    """Seconds after which what was not used is given back; default 600, 0 never."""
     repair: bool = False
     """Open an image that is marked corrupt, or whose refcount table is unusable, so that `check` can repair it."""
     follow_data_file: bool = False
@@ -50,20 +49,6 @@ class Qcow2Options:
     snapshot: str = ""
     """Show this internal snapshot (id or name) instead of the disk; the node must be read-only."""
 
-    def l2_bytes(self) -> int:
-        if self.l2_cache_size is not None:
-            return self.l2_cache_size
-        if self.cache_size is not None:
-            return max(0, self.cache_size - self.refcount_bytes())
-        return DEFAULT_L2_CACHE
-
-    def refcount_bytes(self) -> int:
-        if self.refcount_cache_size is not None:
-            return self.refcount_cache_size
-        if self.cache_size is not None:
-            return min(DEFAULT_REFCOUNT_CACHE, self.cache_size // 4)
-        return DEFAULT_REFCOUNT_CACHE
-
     def check(self, cluster_size: int, version: int) -> None:
         """Raise InvalidArgument for a value that cannot be."""
         if self.lazy_refcounts and version < 3:
@@ -72,13 +57,16 @@ class Qcow2Options:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1 << 40:
                 raise InvalidArgument(name, "bytes from 0 to 1 TiB", str(value))
+        interval = self.cache_clean_interval
+        if interval is not None and not 0 <= interval < 1 << 32:
+            raise InvalidArgument("cache_clean_interval", "seconds from 0 to 4294967295", str(interval))
         entry = self.l2_cache_entry_size
         if entry is not None and not (is_power_of_two(entry) and 512 <= entry <= cluster_size):
             raise InvalidArgument(
                 "l2_cache_entry_size", f"a power of two from 512 to the cluster size {cluster_size}", str(entry)
             )
-        if self.overlap_check not in OVERLAP_CHECKS:
-            raise InvalidArgument("overlap_check", "one of " + ", ".join(OVERLAP_CHECKS), self.overlap_check)
+        if self.overlap_check not in TEMPLATES:
+            raise InvalidArgument("overlap_check", "one of " + ", ".join(TEMPLATES), self.overlap_check)
 
 
 @dataclass(frozen=True, slots=True)

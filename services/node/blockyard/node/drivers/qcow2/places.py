@@ -1,28 +1,72 @@
 """Which host clusters an image's tables occupy."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from blockyard.base.errors import LimitReached
 from blockyard.base.ranges import ByteRange
+from blockyard.base.units import MIB
+from blockyard.node.drivers.qcow2.guard import Groups
 from blockyard.node.drivers.qcow2.ordering import Clusters
+from blockyard.node.drivers.qcow2.overlap import Structure
 from blockyard.node.formats.qcow2 import header as hdr
 from blockyard.node.formats.qcow2 import tables, validate
 from blockyard.node.formats.qcow2.snapshots import Snapshot
 
+if TYPE_CHECKING:
+    from blockyard.node.drivers.qcow2.image import Image
+
+MAX_INACTIVE_L1_BYTES: Final = 64 * MIB
+"""L1 tables of snapshots read to find their L2 tables: two of the largest there can be."""
+
+_OF_HEADER: Final = {
+    "header": Structure.MAIN_HEADER,
+    "L1 table": Structure.ACTIVE_L1,
+    "refcount table": Structure.REFCOUNT_TABLE,
+    "snapshot table": Structure.SNAPSHOT_TABLE,
+}
+
 
 def metadata_clusters(
     header: hdr.Header, snapshots: Sequence[Snapshot], refcount_table: tables.Table, l1: tables.Table
-) -> list[Clusters]:
+) -> Groups:
     """Cluster numbers of all metadata except bitmaps and the L2 tables of snapshots."""
     bits = header.cluster_bits
-    places = [place for _, place in validate.header_places(header)]
-    places += [ByteRange(item.l1_offset, item.l1_size * 8) for item in snapshots if item.l1_size]
-    groups: list[Clusters] = [
-        np.arange(place.offset >> bits, (place.end + header.cluster_size - 1) >> bits, dtype=np.int64)
-        for place in places
+    groups: Groups = [
+        (_OF_HEADER[what], _clusters(place, header)) for what, place in validate.header_places(header)
     ]
-    for entries, mask in ((refcount_table, tables.REFCOUNT_TABLE_OFFSET), (l1, tables.OFFSET)):
-        offsets = (entries & np.uint64(mask)) >> np.uint64(bits)
-        groups.append(offsets[offsets != 0].astype(np.int64))
+    groups += [
+        (Structure.INACTIVE_L1, _clusters(ByteRange(item.l1_offset, item.l1_size * 8), header))
+        for item in snapshots
+        if item.l1_size
+    ]
+    groups.append((Structure.REFCOUNT_BLOCK, _of_table(refcount_table, tables.REFCOUNT_TABLE_OFFSET, bits)))
+    groups.append((Structure.ACTIVE_L2, _of_table(l1, tables.OFFSET, bits)))
     return groups
+
+
+async def inactive_l2(image: "Image", snapshots: Sequence[Snapshot]) -> Groups:
+    """Cluster numbers of the L2 tables of snapshots, as far as they lie in the file. Raises LimitReached."""
+    distinct = {(item.l1_offset, item.l1_size * 8) for item in snapshots if item.l1_size}
+    if sum(length for _, length in distinct) > MAX_INACTIVE_L1_BYTES:
+        raise LimitReached("bytes of snapshots' L1 tables, for overlap_check all", MAX_INACTIVE_L1_BYTES)
+    limit = image.geometry.clusters(image.file.size)
+    found = [np.zeros(0, np.int64)]
+    for offset, length in sorted(distinct):
+        l1 = tables.decode(await image.read(offset, length))
+        clusters = _of_table(l1, tables.OFFSET, image.geometry.cluster_bits)
+        found.append(clusters[clusters < limit])
+    return [(Structure.INACTIVE_L2, np.unique(np.concatenate(found)))]
+
+
+def _clusters(place: ByteRange, header: hdr.Header) -> Clusters:
+    bits = header.cluster_bits
+    return np.arange(place.offset >> bits, (place.end + header.cluster_size - 1) >> bits, dtype=np.int64)
+
+
+def _of_table(entries: tables.Table, mask: int, bits: int) -> Clusters:
+    offsets = (entries & np.uint64(mask)) >> np.uint64(bits)
+    clusters: Clusters = offsets[offsets != 0].astype(np.int64)
+    return clusters

@@ -44,7 +44,7 @@ class Refcounts:
         self.table_per_sector = TABLE_PER_SECTOR
         self._per_sector = min(SECTOR * 8 // geometry.refcount_bits, geometry.block_entries)
         element = np.dtype(codec.dtype_of(self.order)).itemsize
-        limit = max(4, image.options.refcount_bytes() // (self.block_entries * element))
+        limit = max(4, image.cache_sizes.refcounts // (self.block_entries * element))
         self.blocks: Cache[Block] = Cache(limit, self._load, self._held)
 
     def _held(self, index: int) -> bool:

@@ -27,7 +27,8 @@ from blockyard.base.units import MIB
 from blockyard.node.drivers.qcow2.guard import Guard
 from blockyard.node.drivers.qcow2.image import Image
 from blockyard.node.drivers.qcow2.ordering import REFCOUNT_KINDS, Clusters, Kind
-from blockyard.node.drivers.qcow2.places import metadata_clusters
+from blockyard.node.drivers.qcow2.overlap import Structure
+from blockyard.node.drivers.qcow2.places import inactive_l2, metadata_clusters
 from blockyard.node.drivers.qcow2.unbroken import unbroken
 from blockyard.node.drivers.qcow2.writeback import Writes, joined, runs
 from blockyard.node.formats.qcow2 import header as hdr
@@ -192,7 +193,12 @@ class Shadow:
             nb_snapshots=len(roots.snapshots),
             snapshots_offset=roots.snapshots_offset,
         )
-        guard = Guard.build(metadata_clusters(header, roots.snapshots, table, roots.l1))
+        groups = metadata_clusters(header, roots.snapshots, table, roots.l1)
+        if Structure.INACTIVE_L2 in image.looked_at:
+            groups += await inactive_l2(image, roots.snapshots)
+        if image.bitmaps.found:
+            groups.append((Structure.BITMAP_DIRECTORY, image.bitmaps.directory_clusters()))
+        guard = Guard.build(groups)
         await self._write_blocks(places, guard)
         await image.write(places[-1] << self._bits, tables.encode(table))
         await image.file.flush()
@@ -304,7 +310,7 @@ class Shadow:
             image.refcounts.blocks.items.clear()
             for kind in REFCOUNT_KINDS:
                 image.ledger.marks[kind].clear()
-            image.guard = guard
+            image.guard = guard.only(image.looked_at)
 
     def reuse(self, freed: list[tuple[int, int]]) -> None:
         """What became free may be taken again."""

@@ -20,6 +20,7 @@ from blockyard.node.core.dirty import DirtyBitmap
 from blockyard.node.drivers.qcow2.bitmaps import Found
 from blockyard.node.drivers.qcow2.image import Image
 from blockyard.node.drivers.qcow2.ordering import Clusters, Reason
+from blockyard.node.drivers.qcow2.overlap import Structure
 from blockyard.node.drivers.qcow2.rebasing import laid_out, steps
 from blockyard.node.drivers.qcow2.unbroken import unbroken
 from blockyard.node.formats.qcow2 import bitmaps as codec
@@ -192,11 +193,17 @@ class _Storing:
             if image.broken:
                 raise ImageMarkedCorrupt(image.name)
             changed = _with_directory(image, place)
+            if image.bitmaps.found:
+                clusters = image.bitmaps.directory_clusters()
+                image.guard.remove(int(clusters[0]), len(clusters))
             self._switched = True
             for offset, data in _careful_steps(image.cluster, changed):
                 await image.switch(offset, data)
             image.cluster = changed
             image.bitmaps.found, image.bitmaps.place = found, place
+            if found and Structure.BITMAP_DIRECTORY in image.looked_at:
+                clusters = image.bitmaps.directory_clusters()
+                image.guard.add(int(clusters[0]), len(clusters))
             for clusters in dropped:
                 image.ledger.drop(Reason.OTHER, clusters)
 
