@@ -436,3 +436,25 @@ async def test_a_missing_copied_flag_is_counted_as_qemu_counts_it_and_repaired(g
     await driver_of(node).check(True, True)
     await ground.close_all()
     assert_clean(path)
+
+
+async def test_a_raw_disk_gets_bitmaps_that_survive_our_writing(ground: Ground):
+    """What a raw data file is most often for: changes of a raw disk are tracked in a qcow2 image beside it."""
+    path = ground.root / "disk"
+    await created(ground, MIB, data_file_raw=True)
+    peers.run("qemu-img", "bitmap", "--add", path, "changed")
+    node = await opened(ground)
+    found = driver_of(node).take_bitmaps()
+    assert [each.name for each in found] == ["changed"]
+    await node.write(128 * KIB, b"x" * 4096)
+    bits = found[0].bits
+    assert bits is not None
+    bits.mark(128 * KIB, 128 * KIB + 4096)
+    await driver_of(node).store_bitmaps(found)
+    await ground.close_all()
+    told = peers.run("qemu-img", "info", path).stdout
+    assert "name: changed" in told
+    assert "in-use" not in told
+    assert "data file raw: true" in told
+    assert_clean(path)
+    assert (ground.root / "data").read_bytes() == bytes(128 * KIB) + b"x" * 4096 + bytes(MIB - 132 * KIB)
