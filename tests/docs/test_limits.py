@@ -8,6 +8,9 @@ from blockyard.base.units import GIB, KIB, MIB
 from blockyard.jobs.config import JobsConfig
 from blockyard.jobs.copying import window
 from blockyard.jobs.lifecycle import manager
+from blockyard.jobs.store import port as job_store
+from blockyard.jobs.store import postgres
+from blockyard.keeping import sqlite as kept_sqlite
 from blockyard.node.config import NodeConfig
 from blockyard.node.copying import session, sessions, work
 from blockyard.node.core import accounting, dirty, injection, pool, throttle
@@ -51,6 +54,7 @@ from blockyard.node.graph import held as held_requests
 from blockyard.node.interface import options
 from blockyard.node.keeping import schema
 from blockyard.node.rpc import bitmaps, copy, data, definitions, snapshots, telling
+from blockyard.node.rpc import bitmaps, copy, data, definitions, snapshots
 from blockyard.node.rpc import memory as answers
 from blockyard.node.rpc import session as io_session
 from blockyard.rpc import interceptors, measures, retries, server, span_file, status, wire
@@ -89,7 +93,7 @@ EXPECTED: dict[tuple[str, str], list[str]] = {
     ("graph", "data and surroundings of an allocation"): [size(writing.JOIN_MAX)],
     ("graph", "a copy on read"): [size(writing.POPULATE_STEP)],
     ("node service", "entries restored"): [str(restoring.AT_ONCE)],
-    ("node service", "wait for a reader of the catalogue"): [f"{schema.BUSY_MS // 1000} s"],
+    ("node service", "wait for a reader of the catalogue"): [f"{kept_sqlite.BUSY_MS // 1000} s"],
     ("node service", "changes kept for watchers"): [str(events.HISTORY), number(events.QUEUE)],
     ("node service", "attachments"): [str(attachment_resources.MAX_ATTACHMENTS)],
     ("node service", "secrets; bytes of one value"): [number(secrets.MAX_SECRETS), size(secrets.MAX_BYTES)],
@@ -147,6 +151,9 @@ EXPECTED: dict[tuple[str, str], list[str]] = {
     ("graph", "actions of a transaction"): [str(transaction.MAX_ACTIONS)],
     ("jobs", "jobs, those that ended included"): [str(JobsConfig().max_jobs)],
     ("jobs", "answers remembered"): [number(manager.MAX_REQUESTS)],
+    ("jobs", "steps of a job's history"): [str(job_store.MAX_STEPS)],
+    ("jobs", "silence of a replica"): [f"{JobsConfig().lease_seconds:g} s"],
+    ("jobs", "wait for the database"): [f"{postgres.CONNECT_SECONDS + postgres.SCRIPT_SECONDS:g} s"],
     ("jobs", "bytes in flight of one job"): [size(window.MAX_WINDOW_BYTES)],
     ("jobs", "wait for a node"): [f"{JobsConfig().node_patience_seconds:g} s"],
     ("driver nbd", "requests on the wire"): [

@@ -7,6 +7,7 @@ from blockyard.jobs.copying.policy import OnError
 from blockyard.jobs.lifecycle.spec import JobOutcome
 from blockyard.jobs.lifecycle.table import JobState as S
 from blockyard.jobs.node.port import FinishAction, SyncMode
+from blockyard.jobs.store.memory import MemoryStore
 from tests.support.living_jobs import Scene, living, spec_of
 from tests.support.small_node import GRANULE
 
@@ -142,6 +143,7 @@ async def test_a_lost_answer_to_the_creation_refuses_the_job_and_leaves_no_sessi
 async def test_a_fenced_job_ends_and_leaves_the_session_to_its_new_owner():
     async with living() as scene:
         await halfway(scene)
+        scene.store = MemoryStore()  # it knows nothing of the other
         successor = scene.another_manager(2)
         await successor.create(spec_of("backup", **MIRROR, max_chunk_bytes=GRANULE))
         view = await scene.until(S.CONCLUDED)

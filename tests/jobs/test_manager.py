@@ -190,6 +190,10 @@ class RememberingStore(MemoryStore):
         super().__init__()
         self.history: list[JobRecord] = []
 
+    async def create(self, record: JobRecord, incarnation: int) -> None:
+        self.history.append(record)
+        await super().create(record, incarnation)
+
     async def put(self, record: JobRecord) -> None:
         self.history.append(record)
         await super().put(record)
@@ -237,9 +241,9 @@ class SlowStore(MemoryStore):
         super().__init__()
         self.gate = open_gate()
 
-    async def put(self, record: JobRecord) -> None:
+    async def create(self, record: JobRecord, incarnation: int) -> None:
         await self.gate.wait()
-        await super().put(record)
+        await super().create(record, incarnation)
 
 
 async def test_a_job_is_not_shown_before_it_was_written_down():

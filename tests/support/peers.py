@@ -19,12 +19,16 @@ PACKAGES = {
     "strace": "strace",
     "prlimit": "util-linux",
     "cryptsetup": "cryptsetup-bin",
+    "postgres": "postgresql",
 }
+
+DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
+"""Debian keeps the programs of each version here, and none of the server's in PATH."""
 
 
 def missing(name: str) -> str:
     """Why a peer cannot be used here; empty if it can."""
-    if shutil.which(name):
+    if shutil.which(name) or any(DEBIAN_POSTGRES.glob(f"*/bin/{name}")):
         return ""
     return f"peer {name} is not installed (Debian package {PACKAGES.get(name, name)})"
 

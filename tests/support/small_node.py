@@ -359,6 +359,9 @@ class SmallPort:
         self.world = world
         self.token = token
 
+    def fenced(self, token: int) -> "SmallPort":
+        return SmallPort(self.world, token)
+
     async def get_node(self, node_name: str) -> NodeFacts:
         self.world.answer("get_node")
         disk = self.world.find(node_name)
@@ -377,6 +380,12 @@ class SmallPort:
         if live is None:
             raise ResourceNotFound("copy session", session_id)
         return live.shown()
+
+    async def adopt_session(self, session_id: str) -> Session:
+        self.world.answer("adopt_session")
+        shown = self.world.live(session_id, self.token).shown()
+        self.world.may_lose()
+        return shown
 
     async def list_sessions(self) -> list[Session]:
         self.world.answer("list_sessions")

@@ -237,3 +237,11 @@ class FinishCopySessionRequest(_message.Message):
     fencing_token: int
     action: FinishAction
     def __init__(self, session_id: _Optional[str] = ..., fencing_token: _Optional[int] = ..., action: _Optional[_Union[FinishAction, str]] = ...) -> None: ...
+
+class AdoptCopySessionRequest(_message.Message):
+    __slots__ = ("session_id", "fencing_token")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    FENCING_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    fencing_token: int
+    def __init__(self, session_id: _Optional[str] = ..., fencing_token: _Optional[int] = ...) -> None: ...

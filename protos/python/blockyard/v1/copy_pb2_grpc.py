@@ -47,6 +47,11 @@ class CopyServiceStub:
                 request_serializer=blockyard_dot_v1_dot_copy__pb2.GetCopySessionRequest.SerializeToString,
                 response_deserializer=blockyard_dot_v1_dot_copy__pb2.CopySession.FromString,
                 _registered_method=True)
+        self.AdoptCopySession = channel.unary_unary(
+                '/blockyard.v1.CopyService/AdoptCopySession',
+                request_serializer=blockyard_dot_v1_dot_copy__pb2.AdoptCopySessionRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_copy__pb2.CopySession.FromString,
+                _registered_method=True)
         self.ListCopySessions = channel.unary_unary(
                 '/blockyard.v1.CopyService/ListCopySessions',
                 request_serializer=blockyard_dot_v1_dot_copy__pb2.ListCopySessionsRequest.SerializeToString,
@@ -85,6 +90,13 @@ class CopyServiceServicer:
 
     def GetCopySession(self, request, context):
         """One session.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AdoptCopySession(self, request, context):
+        """Take a session over under a newer token, so that its earlier owner is refused from now on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,6 +141,11 @@ def add_CopyServiceServicer_to_server(servicer, server):
             'GetCopySession': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCopySession,
                     request_deserializer=blockyard_dot_v1_dot_copy__pb2.GetCopySessionRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_copy__pb2.CopySession.SerializeToString,
+            ),
+            'AdoptCopySession': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdoptCopySession,
+                    request_deserializer=blockyard_dot_v1_dot_copy__pb2.AdoptCopySessionRequest.FromString,
                     response_serializer=blockyard_dot_v1_dot_copy__pb2.CopySession.SerializeToString,
             ),
             'ListCopySessions': grpc.unary_unary_rpc_method_handler(
@@ -208,6 +225,33 @@ class CopyService:
             target,
             '/blockyard.v1.CopyService/GetCopySession',
             blockyard_dot_v1_dot_copy__pb2.GetCopySessionRequest.SerializeToString,
+            blockyard_dot_v1_dot_copy__pb2.CopySession.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdoptCopySession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blockyard.v1.CopyService/AdoptCopySession',
+            blockyard_dot_v1_dot_copy__pb2.AdoptCopySessionRequest.SerializeToString,
             blockyard_dot_v1_dot_copy__pb2.CopySession.FromString,
             options,
             channel_credentials,

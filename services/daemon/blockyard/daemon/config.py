@@ -18,7 +18,9 @@ from blockyard.stats.app import StatsConfig
 
 SERVICES: Final[tuple[type[ServiceConfig], ...]] = (NodeConfig, JobsConfig, StatsConfig)
 COMMON: Final = frozenset(item.name for item in fields(ServiceConfig))
-WIRING: Final = frozenset({"node"})
+SHARED: Final = frozenset({"state_directory"})
+"""Options that several services have and that mean one thing to all of them."""
+WIRING: Final = frozenset({"node", "advertise"})
 """Options of single services that say where the others are."""
 
 LISTEN_HELP: Final = (
@@ -41,9 +43,13 @@ def part(config: ServiceConfig, config_class: type[Part], **wiring: Any) -> Part
 
 
 def _described() -> Iterator[tuple[str, Any, Any]]:
+    seen = set[str]()
     for config_class in SERVICES:
         manual = {each.arg_name: each.description or "" for each in parse_from_object(config_class).params}
         for item in own_fields(config_class):
+            if item.name in seen:
+                continue
+            seen.add(item.name)
             described = field(
                 default=item.default,
                 default_factory=item.default_factory,

@@ -2,10 +2,10 @@
 
 What lives here: the only place that builds its objects. What must not: logic.
 
-At a stop the service first says NOT_SERVING, then cancels every job that may still be cancelled and waits a while
-for that, so that watchers see how each ended; then it lets go. A job that did not end in time leaves its session
-at the node: guest I/O goes on, tracking and copy-before-write go on, nothing stays drained. Creating the same job
-again, at the next incarnation with its higher fencing token, takes that session over.
+At a stop the service first says NOT_SERVING. Then it lets go of its jobs: the next incarnation goes on with them.
+Without a store that lasts it cancels every job that may still be cancelled and waits a while for that, so that
+watchers see how each ended. What is left is safe at the node either way: guest I/O goes on, tracking and
+copy-before-write go on, nothing stays drained.
 """
 
 from collections.abc import AsyncIterator
@@ -14,12 +14,15 @@ from contextlib import asynccontextmanager
 from google.longrunning.operations_pb2_grpc import add_OperationsServicer_to_server
 
 from blockyard.base.clock import SystemClock
+from blockyard.base.clock import Clock, SystemClock
 from blockyard.jobs.config import JobsConfig
 from blockyard.jobs.lifecycle.manager import Manager
 from blockyard.jobs.node.remote import RemoteNode
 from blockyard.jobs.rpc.operations import OperationsServicer
 from blockyard.jobs.rpc.service import JobServicer
 from blockyard.jobs.store.memory import MemoryStore
+from blockyard.jobs.store.port import JobStore
+from blockyard.jobs.store.sqlite import sqlite_store
 from blockyard.rpc.channel import open_channel
 from blockyard.rpc.server import Running, Service
 from blockyard.rpc.server import serving as served
@@ -36,15 +39,17 @@ async def serving(config: JobsConfig, *, telemetry: Telemetry | None = None) -> 
     """Serve jobs until the block is left. Raises InvalidArgument for options that cannot be."""
     telemetry = telemetry or Telemetry.start(NAME)
     clock = SystemClock()
-    # Grows with every incarnation as long as the clock does not go back; the durable store will keep the count.
-    token = clock.wall_ns()
-    async with open_channel(config.node_address, telemetry=telemetry) as channel:
+    async with _store(config, clock) as store, open_channel(config.node_address, telemetry=telemetry) as channel:
+        address = config.advertise or config.listen[0]
+        # Greater than those of any store that was lost, as long as the clock did not go back.
+        number = await store.begin(address, clock.wall_ns())
         manager = Manager(
-            RemoteNode(channel, token),
+            RemoteNode(channel, number),
             clock=clock,
-            store=MemoryStore(),
+            store=store,
             tracer=telemetry,
-            fencing_token=token,
+            fencing_token=number,
+            address=address,
             limits=config.job_limits,
             patience=config.patience,
         )
@@ -64,3 +69,37 @@ async def serving(config: JobsConfig, *, telemetry: Telemetry | None = None) -> 
             finally:
                 await running.health.enter_graceful_shutdown()
                 await manager.stop()
+        await manager.start()
+        service = Service(SERVICE, add_JobServiceServicer_to_server, JobServicer(manager), telemetry)
+        try:
+            async with served(
+                config.addresses,
+                [service],
+                telemetry=telemetry,
+                limits=config.limits,
+                grace_seconds=config.grace_seconds,
+                with_channelz=config.channelz,
+            ) as running:
+                try:
+                    yield running
+                finally:
+                    await running.health.enter_graceful_shutdown()
+                    await manager.stop()
+        finally:
+            await manager.stop()
+
+
+@asynccontextmanager
+async def _store(config: JobsConfig, clock: Clock) -> AsyncIterator[JobStore]:
+    """Where the configuration says that jobs are kept."""
+    if config.database:
+        # psycopg is loaded for those who use it only.
+        from blockyard.jobs.store.postgres import postgres_store
+
+        async with postgres_store(config.database, clock) as shared:
+            yield shared
+    elif config.state_directory:
+        async with sqlite_store(config.state_directory) as own:
+            yield own
+    else:
+        yield MemoryStore()

@@ -13,8 +13,8 @@ class NodeConfig(ServiceConfig):
     storage_roots: tuple[str, ...] = (".",)
     """Directories that hold images. Nothing outside them is ever opened; relative names begin in the first."""
     state_directory: str = ""
-    """Directory of this service alone, where it keeps what comes back after a restart: nodes, exports, names of
-    bitmaps. Empty keeps nothing."""
+    """Directory where a service keeps what comes back after a restart: nodes, exports, names of bitmaps, copy
+    sessions; of the jobs service, jobs. Empty keeps nothing."""
     temporary_directory: str = ""
     """Where the overlays of ephemeral nodes lie, as files without a name; empty means the first storage root."""
     secret_directory: str = ""

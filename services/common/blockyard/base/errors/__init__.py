@@ -108,6 +108,9 @@ from blockyard.base.errors.kept import (
     CatalogueDamaged,
     CatalogueTooNew,
     CatalogueNotWritten,
+    JobStoreDamaged,
+    JobStoreTooNew,
+    JobStoreUnavailable,
     EntryNotRestored,
     DependencyNotRestored,
     BitmapInconsistent,
@@ -127,6 +130,8 @@ from blockyard.base.errors.jobs import (
     JobVerbNotAllowed,
     JobCancelled,
     SnapshotBroken,
+    SessionLost,
+    JobElsewhere,
 )
 
 __all__ = [
@@ -205,6 +210,9 @@ __all__ = [
     "CatalogueDamaged",
     "CatalogueTooNew",
     "CatalogueNotWritten",
+    "JobStoreDamaged",
+    "JobStoreTooNew",
+    "JobStoreUnavailable",
     "EntryNotRestored",
     "DependencyNotRestored",
     "BitmapInconsistent",
@@ -217,6 +225,8 @@ __all__ = [
     "ImageLocked",
     "KeyRefused",
     "KeySlotUnavailable",
+    "SessionLost",
+    "JobElsewhere",
     "PointInTimeLost",
     "RangeNotKept",
     "CopyTooSlow",

@@ -39,3 +39,27 @@ class SnapshotBroken(JobError):
     code = Code.DATA_LOSS
     template = "job {job_id!r}: old data could not be copied before the guest overwrote it"
     advice = "Make room on the target and back up again; the source is untouched."
+
+
+@dataclass(eq=False)
+class SessionLost(JobError):
+    """The node ended without keeping the job's session."""
+
+    job_id: str
+    reason = "SESSION_LOST"
+    code = Code.ABORTED
+    template = "job {job_id!r}: the node does not know its copy session any more"
+    advice = "Start the job again. A node with a state directory (`--state-directory`) keeps its sessions."
+
+
+@dataclass(eq=False)
+class JobElsewhere(JobError):
+    """Another replica of the jobs service works on the job."""
+
+    job_id: str
+    owner: str
+    reason = "JOB_ELSEWHERE"
+    code = Code.UNAVAILABLE
+    retryable = True
+    template = "job {job_id!r} is worked on by {owner}"
+    advice = "Call that replica, or again when it is gone: another one takes its jobs over then."

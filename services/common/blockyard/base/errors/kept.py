@@ -1,4 +1,4 @@
-"""What a node service keeps over restarts: a directory, a database, entries. See `blockyard.base.errors`."""
+"""What services keep over restarts: a directory, databases, entries. See `blockyard.base.errors`."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class StateDirectoryBusy(StorageError):
     reason = "STATE_DIRECTORY_BUSY"
     code = Code.FAILED_PRECONDITION
     template = "the state directory {path!r} is in use by {owner}"
-    advice = "Stop that process, or give each node service a state directory of its own."
+    advice = "Stop that process, or give each service a state directory of its own."
 
 
 @dataclass(eq=False)
@@ -68,6 +68,47 @@ class CatalogueNotWritten(StorageError):
     retryable = True
     template = "the catalogue {path!r} cannot be written, so nothing was changed: {detail}"
     advice = "Make room or repair the file system of the state directory, then call again."
+
+
+@dataclass(eq=False)
+class JobStoreDamaged(StorageError):
+    """The database of jobs is not what it must be. Nothing was changed in it."""
+
+    path: str
+    detail: str
+    reason = "JOB_STORE_DAMAGED"
+    code = Code.DATA_LOSS
+    template = "the job store {path!r} is damaged: {detail}"
+    advice = (
+        "Put a copy from a backup in its place, or move it away together with its -wal and -shm files to begin "
+        "with no jobs; sessions of jobs that are forgotten so stay at the node."
+    )
+
+
+@dataclass(eq=False)
+class JobStoreTooNew(StorageError):
+    """The job store was written by a later version."""
+
+    path: str
+    found: int
+    known: int
+    reason = "JOB_STORE_TOO_NEW"
+    code = Code.FAILED_PRECONDITION
+    template = "the job store {path!r} has schema version {found}; this version knows {known} and older"
+    advice = "Start the version that wrote it, or a later one."
+
+
+@dataclass(eq=False)
+class JobStoreUnavailable(StorageError):
+    """The database of jobs does not answer, or cannot write. What jobs do at the node goes on."""
+
+    store: str
+    detail: str
+    reason = "JOB_STORE_UNAVAILABLE"
+    code = Code.UNAVAILABLE
+    retryable = True
+    template = "the job store {store!r} cannot be used: {detail}"
+    advice = "Bring the database back or make room for it, then call again; jobs go on by themselves."
 
 
 @dataclass(eq=False)

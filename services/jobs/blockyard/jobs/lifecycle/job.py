@@ -4,6 +4,9 @@ What lives here: the verbs (they check the table, leave a request, ring the bell
 other table, write the record, tell the watchers), and the picture for clients. What must not: copying, the
 node, decisions about what to do next; those are the runner's.
 
+A job's record is written by whoever works on it. When the store says that this is somebody else now, `TakenOver`
+ends what we do with it: nothing more is written, asked of the node or shown.
+
 Invariants:
 1. Only `move` changes the state, only along TRANSITIONS, and the record is stored before watchers are told. Verbs
    are checked against the new state from its first moment, so none is accepted that comes too late.
@@ -12,12 +15,14 @@ Invariants:
 4. Once `finalizing` is set the graph change is under way: only FINALIZE is accepted, and changes nothing.
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Final
 
 from blockyard.base.clock import Clock
-from blockyard.base.errors import JobCancelled, JobVerbNotAllowed
-from blockyard.jobs.copying.bell import Bell
+from blockyard.base.errors import JobCancelled, JobStoreUnavailable, JobVerbNotAllowed, OwnerMismatch
+from blockyard.jobs.copying.bell import Bell, Tries
 from blockyard.jobs.copying.pacing import Pacer
 from blockyard.jobs.copying.policy import Fault, IoStatus
 from blockyard.jobs.copying.progress import Progress
@@ -25,23 +30,46 @@ from blockyard.jobs.lifecycle import table
 from blockyard.jobs.lifecycle.spec import JobOutcome, JobSpec, JobView
 from blockyard.jobs.lifecycle.table import JobState, JobVerb
 from blockyard.jobs.node.port import CopyMode, FinishAction
-from blockyard.jobs.store.port import JobRecord, JobStore
-from blockyard.jobs.store.records import plain_options
+from blockyard.jobs.store.port import MAX_STEPS, JobRecord, JobStore, Step
 
 Announce = Callable[["Job"], None]
+Record = Callable[["Job"], JobRecord]
+
+_log = logging.getLogger(__name__)
+
+FOR_EVER: Final = 1 << 62
+"""Nanoseconds of patience that do not end."""
+
+
+class TakenOver(Exception):
+    """Another incarnation of the service works on the job."""
+
+    def __init__(self, mismatch: OwnerMismatch) -> None:
+        super().__init__(str(mismatch))
+        self.mismatch = mismatch
 
 
 class Job:
     """A job. Its runner is the only one that moves it."""
 
     def __init__(
-        self, spec: JobSpec, *, clock: Clock, store: JobStore, fencing_token: int, announce: Announce
+        self,
+        spec: JobSpec,
+        *,
+        clock: Clock,
+        store: JobStore,
+        incarnation: int,
+        fencing_token: int,
+        announce: Announce,
+        record: Record,
     ) -> None:
         self.requested = spec
         """As the client asked; what a repeated request is compared with."""
         self.spec = spec
         """As it is now (speed, copy mode, name of the filter)."""
         self.state = JobState.UNDEFINED
+        self.stored_state = JobState.UNDEFINED
+        """The latest state that was written down: what others are shown."""
         self.outcome: JobOutcome | None = None
         self.fault: Fault | None = None
         self.ignored_errors = 0
@@ -58,13 +86,24 @@ class Job:
         self.revision = 0
         self.trace_id = ""
         self.trace_parent = ""
+        self.last_trace = ""
+        """traceparent of its latest segment."""
+        self.request_id = ""
+        self.session_made = False
+        """The session was set up: one that the node does not know any more was lost."""
+        self.first_fault: Fault | None = None
+        """What a job that passed over it fails with in the end."""
+        self.passed_over_bytes = 0
+        self.history: list[Step] = []
+        self.fencing_token = fencing_token
         self.bell = Bell(clock)
         self.pacer = Pacer(spec.speed_bytes_per_second)
         self.progress = Progress()
         self._clock = clock
         self._store = store
-        self._fencing_token = fencing_token
+        self._incarnation = incarnation
         self._announce = announce
+        self._record = record
 
     # --- verbs: accepted or refused at once ---
 
@@ -156,36 +195,80 @@ class Job:
         self.error_paused = True
         self.io_status = status
 
-    async def move(self, state: JobState) -> None:
-        """Go to the next state: stored first, then shown."""
-        assert table.may_follow(self.state, state), f"{self.spec.job_id}: {self.state} -> {state}"
-        self.state = state
-        self._stamp()
-        await self.save()
+    async def begin(self) -> None:
+        """The first move: written down as a new job. Raises ResourceExists or JobStoreUnavailable."""
+        self._enter(JobState.CREATED)
+        await self._store.create(self._record(self), self._incarnation)
         self.announce()
 
+    async def move(self, state: JobState) -> None:
+        """Go to the next state: stored first, then shown. Waits for a store that is away; raises TakenOver."""
+        self._enter(state)
+        await self.save_surely()
+        self.announce()
+
+    def note_taken_over(self, incarnation: int) -> None:
+        """A step of its history that changes no state."""
+        self._remember(f"taken over by jobs service #{incarnation}")
+
+    def tell(self) -> None:
+        """Tell the watchers what a verb changed; a move that is under way tells of itself."""
+        self._announce(self)
+
     def announce(self) -> None:
-        """Tell the watchers how it stands now."""
+        """Tell the watchers how it stands now, which is written down."""
+        self.stored_state = self.state
         self._announce(self)
 
     async def save(self) -> None:
-        await self._store.put(self.record())
+        """Write it down as it is now. Raises JobStoreUnavailable or TakenOver."""
+        try:
+            await self._store.put(self._record(self))
+        except OwnerMismatch as mismatch:
+            raise TakenOver(mismatch) from mismatch
+
+    async def save_surely(self) -> None:
+        """As `save`, but waits for a store that is away: what the node does meanwhile goes on."""
+        await self._persist(self.save)
 
     async def forget(self) -> None:
         """The last move: remove the record, then show NULL."""
         assert table.may_follow(self.state, JobState.NULL), self.state
-        await self._store.remove(self.spec.job_id)
+        try:
+            await self._persist(lambda: self._store.remove(self.spec.job_id, self.fencing_token))
+        except OwnerMismatch as mismatch:
+            raise TakenOver(mismatch) from mismatch
         self.state = JobState.NULL
         self.announce()
 
-    def _stamp(self) -> None:
+    async def _persist(self, write: Callable[[], Awaitable[None]]) -> None:
+        tries = Tries(FOR_EVER)
+        while True:
+            try:
+                return await write()
+            except JobStoreUnavailable as problem:
+                delay_ns = tries.failed(self._clock.monotonic_ns())
+                assert delay_ns is not None
+                _log.warning("job %s waits to be written down: %s", self.spec.job_id, problem)
+                await self._clock.sleep(delay_ns / 1e9)
+
+    def _enter(self, state: JobState) -> None:
+        assert table.may_follow(self.state, state), f"{self.spec.job_id}: {self.state} -> {state}"
+        self.state = state
         now = self._clock.wall_ns()
-        if self.state is JobState.CREATED:
+        if state is JobState.CREATED:
             self.create_wall_ns = now
-        elif self.state is JobState.RUNNING:
+        elif state is JobState.RUNNING:
             self.start_wall_ns = self.start_wall_ns or now
-        elif self.state is JobState.CONCLUDED:
+        elif state is JobState.CONCLUDED:
             self.end_wall_ns = now
+        said_why = state in (JobState.PAUSED, JobState.STANDBY, JobState.ABORTING) and self.fault
+        self._remember(self.fault.reason if said_why and self.fault else "")
+
+    def _remember(self, why: str) -> None:
+        self.history.append(Step(self._clock.wall_ns(), str(self.state), why, self.trace_id))
+        if len(self.history) > MAX_STEPS:
+            del self.history[1]
 
     # --- what others see ---
 
@@ -193,7 +276,7 @@ class Job:
         named = (*self.spec.kind.node_names, self.spec.filter_node_name)
         return JobView(
             spec=self.spec,
-            state=self.state,
+            state=self.stored_state,
             outcome=self.outcome,
             progress=self.progress.view(self._clock.monotonic_ns()),
             fault=self.fault,
@@ -207,37 +290,4 @@ class Job:
             revision=self.revision,
             trace_id=self.trace_id,
             node_names=tuple(name for name in named if name),
-        )
-
-    def record(self) -> JobRecord:
-        spec, fault = self.spec, self.fault
-        return JobRecord(
-            job_id=spec.job_id,
-            kind=spec.kind.name,
-            options=plain_options(spec.kind),
-            speed_bytes_per_second=spec.speed_bytes_per_second,
-            auto_finalize=spec.auto_finalize,
-            auto_dismiss=spec.auto_dismiss,
-            filter_node_name=spec.filter_node_name,
-            labels=spec.labels,
-            state=str(self.state),
-            fencing_token=self._fencing_token,
-            outcome=str(self.outcome or ""),
-            cursor_bytes=self.progress.cursor_bytes,
-            done_bytes=self.progress.done_bytes,
-            remaining_bytes=self.progress.remaining_bytes,
-            user_paused=self.user_paused,
-            error_paused=self.error_paused,
-            cancel_requested=self.cancel_requested,
-            complete_action=str(self.complete_action or ""),
-            finalize_requested=self.finalize_requested,
-            fault_reason=fault.reason if fault else "",
-            fault_message=fault.message if fault else "",
-            fault_advice=fault.advice if fault else "",
-            fault_metadata=fault.metadata if fault else {},
-            ignored_errors=self.ignored_errors,
-            create_wall_ns=self.create_wall_ns,
-            start_wall_ns=self.start_wall_ns,
-            end_wall_ns=self.end_wall_ns,
-            trace=self.trace_parent,
         )

@@ -11,13 +11,16 @@ Promises:
 1. The session at the node is finished in exactly one way: the kind's own, or ABORT. When that cannot be told
    (the node is away for longer than patience allows) the fault says so, and the session keeps the guest's data
    safe.
-2. Being cancelled as a task (a service that stops hard) ends nothing at the node and writes no outcome: another
-   incarnation that creates the same job takes its session over.
+2. Being cancelled as a task (a service that stops) ends nothing at the node and writes no outcome: another
+   incarnation takes the job up where its record says it was, and its session where that is.
 3. A job that was fenced off touches nothing any more.
+4. Whatever is done at the node for good (a session made, its end) is written down before it is asked for, or can
+   be told from the session afterwards. So every stage may be entered again, and is, after a crash.
 """
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -26,9 +29,11 @@ from blockyard.base.errors import (
     BlockError,
     InternalError,
     JobCancelled,
+    JobStoreUnavailable,
     OwnerMismatch,
     ResourceBusy,
     ResourceNotFound,
+    SessionLost,
     SnapshotBroken,
 )
 from blockyard.jobs.copying.bell import Tries
@@ -36,7 +41,7 @@ from blockyard.jobs.copying.copier import Copier, is_passing
 from blockyard.jobs.copying.policy import Fault, Reaction, io_status_after, react
 from blockyard.jobs.lifecycle import table
 from blockyard.jobs.lifecycle.ending import Ending
-from blockyard.jobs.lifecycle.job import Job
+from blockyard.jobs.lifecycle.job import FOR_EVER, Job, TakenOver
 from blockyard.jobs.lifecycle.spec import JobOutcome
 from blockyard.jobs.lifecycle.table import JobState
 from blockyard.jobs.lifecycle.tracing import Segments
@@ -45,6 +50,10 @@ from blockyard.jobs.node.port import FinishAction, NodePort, Report, Session
 
 PROGRESS_NS: Final = 200_000_000
 """Watchers see progress at most this often."""
+
+CHECKPOINT_NS: Final = 2_000_000_000
+"""How often progress is written down while it grows: what another incarnation shows until the node told it more.
+The map of what is left is the node's own and is always exact (0014)."""
 
 LOOK_SECONDS: Final = 5.0
 """How often an endless job asks the node how it stands."""
@@ -80,36 +89,53 @@ class Runner:
     segments: Segments
     patience: Patience = field(default_factory=Patience)
     transaction: Transaction = field(default_factory=Alone)
+    resumed: bool = False
+    """The job was recalled from its record."""
     session: Session | None = None
     created: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the session exists, or can no longer come to be."""
     refusal: BlockError | None = None
     """Why the job could not be created; set before `created`."""
     _told_ns: int = 0
-    _retries: Tries = field(default_factory=lambda: Tries(1 << 62))
-    _first_fault: Fault | None = None
+    _retries: Tries = field(default_factory=lambda: Tries(FOR_EVER))
     _suspicious: bool = False
+    _saved_ns: int = 0
+    _saved_bytes: int = 0
 
     async def run(self) -> None:
-        """CREATED to NULL. Returns when the job is gone."""
+        """CREATED to NULL, or from where the record says. Returns when the job is gone; raises TakenOver."""
+        job = self.job
         try:
-            if await self._create():
+            if self.resumed:
+                job.announce()
+            elif not await self._begin():
+                return
+            if not job.ended:
+                if not job.session_made and job.state is JobState.CREATED and not await self._create():
+                    return
+                self.created.set()
                 await self._work_to_the_end()
-                await self._until_dismissed()
+            self.created.set()
+            await self._until_dismissed()
         finally:
             self.segments.end()
             self.created.set()
 
     # --- CREATED ---
 
+    async def _begin(self) -> bool:
+        try:
+            await self.job.begin()
+        except BlockError as error:
+            self.refusal = error
+        return self.refusal is None
+
     async def _create(self) -> bool:
         job = self.job
-        await job.move(JobState.CREATED)
         self._phase("creating")
         try:
-            spec = job.spec
-            request = await spec.kind.session(spec.job_id, spec.filter_node_name, self.node)
-            self.session = await self.node.create_session(request)
+            made = self._reached(self._make_session) if self.resumed else self._make_session()
+            self.session = await made
         except BlockError as error:
             self.refusal = error
             if is_passing(error):
@@ -121,24 +147,45 @@ class Runner:
             await job.forget()
             return False
         job.spec = replace(job.spec, filter_node_name=self.session.filter_node_name)
-        job.progress.adopt(self.session, self.clock.monotonic_ns(), self.clock.wall_ns())
-        self.created.set()
+        self._adopt(self.session)
+        job.session_made = True
+        await job.save_surely()
         return True
+
+    async def _make_session(self) -> Session:
+        spec = self.job.spec
+        request = await spec.kind.session(spec.job_id, spec.filter_node_name, self.node)
+        return await self.node.create_session(request)
+
+    async def _reached(self, call: Callable[[], Awaitable[Session]]) -> Session:
+        """What the node answers, however long it is away: a job that was taken up has nothing better to do."""
+        tries = Tries(FOR_EVER)
+        while True:
+            try:
+                return await call()
+            except BlockError as error:
+                if not is_passing(error) or self.job.force:
+                    raise
+                self._phase("waiting for the node")
+                delay_ns = tries.failed(self.clock.monotonic_ns())
+                assert delay_ns is not None
+                self.job.bell.clear()
+                await self.job.bell.wait(delay_ns / 1e9)
 
     # --- RUNNING to PENDING, or ABORTING, to CONCLUDED ---
 
     async def _work_to_the_end(self) -> None:
         job = self.job
         try:
-            job.raise_if_cancelled()
-            await job.move(JobState.RUNNING)
-            await self._work()
-            self._phase("finishing")
-            await job.move(JobState.WAITING)
-            await self._wait_for_others()
-            await self._pend()
-            await self._finish()
-            job.outcome = JobOutcome.SUCCEEDED
+            if job.state is JobState.ABORTING:
+                await self._abort(job.fault or self._fault(JobCancelled(job.spec.job_id)))
+            else:
+                if self.session is None:
+                    await self._take_over()
+                await self._stages()
+                job.outcome = JobOutcome.SUCCEEDED
+        except TakenOver:
+            raise
         except _Failed as failed:
             await self._abort(failed.fault)
         except BlockError as error:
@@ -150,14 +197,58 @@ class Runner:
         self._sum_up()
         await job.move(JobState.CONCLUDED)
 
+    async def _take_over(self) -> None:
+        """The session of an earlier incarnation becomes ours; from now on the node refuses that one."""
+        job = self.job
+        try:
+            session = await self._reached(lambda: self.node.adopt_session(job.spec.job_id))
+        except ResourceNotFound as gone:
+            raise SessionLost(job.spec.job_id) from gone
+        if session.finished and not job.finalizing:
+            raise ResourceBusy("copy session", session.session_id, f"somebody ended it by {session.finished}, who")
+        self.session = session
+        self._adopt(session)
+        job.announce()
+
+    async def _stages(self) -> None:
+        """Every stage from the present one on."""
+        job = self.job
+        if job.state is JobState.CREATED:
+            job.raise_if_cancelled()
+            await job.move(JobState.RUNNING)
+        if job.state not in (JobState.WAITING, JobState.PENDING):
+            await self._work()
+            self._phase("finishing")
+            await job.move(JobState.WAITING)
+        if job.state is JobState.WAITING:
+            await self._wait_for_others()
+        if not job.finalizing:
+            await self._pend()
+        await self._finish()
+
+    def _adopt(self, session: Session) -> None:
+        self.job.progress.adopt(session, self.clock.monotonic_ns(), self.clock.wall_ns())
+
     async def _work(self) -> None:
         """Copy until nothing is left; a job that converges then follows the guest until it is completed."""
         async with self._copier() as copier:
             self._phase("protecting" if self.job.spec.kind.endless else "copying")
+            copier.pass_over(self.job.passed_over_bytes)
             while not await self._step(copier):
-                pass
-        if self._first_fault:
-            raise _Failed(self._first_fault)
+                await self._checkpoint()
+        if self.job.first_fault:
+            raise _Failed(self.job.first_fault)
+
+    async def _checkpoint(self) -> None:
+        """Progress is written down now and then; copying does not wait for a store that is away."""
+        now_ns, done = self.clock.monotonic_ns(), self.job.progress.done_bytes
+        if now_ns - self._saved_ns < CHECKPOINT_NS or done == self._saved_bytes:
+            return
+        self._saved_ns, self._saved_bytes = now_ns, done
+        try:
+            await self.job.save()
+        except JobStoreUnavailable as problem:
+            _log.warning("progress of job %s is not written down: %s", self.job.spec.job_id, problem)
 
     async def _step(self, copier: Copier) -> bool:
         """From one stop point to the next. True when the work is done."""
@@ -208,7 +299,7 @@ class Runner:
         else:
             if session.snapshot_broken:
                 raise SnapshotBroken(job.spec.job_id)
-            job.progress.adopt(session, self.clock.monotonic_ns(), self.clock.wall_ns())
+            self._adopt(session)
         job.bell.clear()
         if not self._attention(copier):
             await job.bell.wait(LOOK_SECONDS)
@@ -259,7 +350,7 @@ class Runner:
             self._react(copier, Fault.of_report(report, self.clock.wall_ns()), report)
         elif report.done_bytes:
             self._retries.worked()
-        elif report.remaining_bytes and not self._first_fault:
+        elif report.remaining_bytes and not self.job.first_fault:
             self._try_later(copier)
         now_ns = self.clock.monotonic_ns()
         if now_ns - self._told_ns >= PROGRESS_NS:
@@ -278,7 +369,8 @@ class Runner:
             return
         job.ignored_errors += 1
         if kind.passes_over and report and report.failed_range:
-            self._first_fault = self._first_fault or fault
+            job.first_fault = job.first_fault or fault
+            job.passed_over_bytes = max(job.passed_over_bytes, report.failed_range.end)
             copier.pass_over(report.failed_range.end)
             return
         self._try_later(copier)
@@ -294,7 +386,7 @@ class Runner:
         job = self.job
         if job.cancel_requested or job.pause_wanted:
             await self._settle(copier)
-        if job.pause_wanted:
+        if job.pause_wanted or job.state in table.RESUMED_FORM:
             await self._stay_paused()
         job.raise_if_cancelled()
 
@@ -302,7 +394,8 @@ class Runner:
         job, working = self.job, self.job.progress.phase
         self._phase("paused")
         self.segments.end()
-        await job.move(table.PAUSED_FORM[job.state])
+        if job.state in table.PAUSED_FORM:
+            await job.move(table.PAUSED_FORM[job.state])
         while job.pause_wanted:
             job.bell.clear()
             await job.bell.wait()
@@ -335,7 +428,8 @@ class Runner:
     async def _pend(self) -> None:
         """Wait for FINALIZE. A job that converges goes on following the guest: the last drain stays short."""
         job = self.job
-        await job.move(JobState.PENDING)
+        if job.state is not JobState.PENDING:
+            await job.move(JobState.PENDING)
         if not job.finalize_requested:
             self._phase("pending")
             async with self._copier() as copier:
@@ -351,13 +445,13 @@ class Runner:
     async def _finish(self) -> None:
         job = self.job
         job.finalizing = True
+        await job.save_surely()
         job.announce()
         action = job.spec.kind.finish(job.complete_action)
         self._phase("pivoting" if action is FinishAction.PIVOT else "finishing")
         if (await self._ending.look(lambda: False)).snapshot_broken:
             raise SnapshotBroken(job.spec.job_id)
-        done = await self._ending.finish(action, lambda: False)
-        job.progress.adopt(done, self.clock.monotonic_ns(), self.clock.wall_ns())
+        self._adopt(await self._ending.finish(action, lambda: False))
 
     # --- ABORTING ---
 
@@ -370,7 +464,8 @@ class Runner:
         if job.state in table.RESUMED_FORM:
             await job.move(table.RESUMED_FORM[job.state])
         self._phase("aborting")
-        await job.move(JobState.ABORTING)
+        if job.state is not JobState.ABORTING:
+            await job.move(JobState.ABORTING)
         if fenced:
             return
         try:
@@ -406,6 +501,7 @@ class Runner:
         self.job.progress.phase = name
         self.segments.phase(name)
         self.job.trace_id = self.segments.trace_id
+        self.job.last_trace = self.segments.last_trace
 
     def _sum_up(self) -> None:
         progress = self.job.progress

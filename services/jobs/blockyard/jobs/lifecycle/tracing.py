@@ -36,7 +36,15 @@ class Tracer(Protocol):
 class Segments:
     """The spans of one job. Every method is called in the job's task."""
 
-    def __init__(self, tracer: Tracer, clock: Clock, job_id: str, kind: str, creator: TraceContext | None) -> None:
+    def __init__(
+        self,
+        tracer: Tracer,
+        clock: Clock,
+        job_id: str,
+        kind: str,
+        creator: TraceContext | None,
+        previous: TraceContext | None = None,
+    ) -> None:
         self._tracer = tracer
         self._clock = clock
         self._name = f"job {kind}"
@@ -45,13 +53,18 @@ class Segments:
             "blockyard.job.kind": kind,
         }
         self._creator = creator
-        self._previous: TraceContext | None = None
+        self._previous = previous
         self._count = 0
         self._since_ns = 0
         self._segment = ExitStack()
         self._phase = ExitStack()
         self.phase_name = ""
         self.trace_id = creator.trace_id if creator else ""
+
+    @property
+    def last_trace(self) -> str:
+        """traceparent of the latest segment; empty if none was sampled or begun."""
+        return self._previous.header() if self._previous else ""
 
     def phase(self, name: str) -> None:
         """The job does something else now. Begins a segment if none runs."""

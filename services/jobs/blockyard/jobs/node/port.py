@@ -192,7 +192,11 @@ class OrderStream(Protocol):
 
 
 class NodePort(Protocol):
-    """What a job may ask of the node. One instance is one incarnation of the service."""
+    """What a job may ask of the node, under one fencing token."""
+
+    def fenced(self, token: int) -> "NodePort":
+        """The same node under another token."""
+        ...
 
     async def get_node(self, node_name: str) -> NodeFacts: ...
 
@@ -201,6 +205,10 @@ class NodePort(Protocol):
         ...
 
     async def get_session(self, session_id: str) -> Session: ...
+
+    async def adopt_session(self, session_id: str) -> Session:
+        """The session of an earlier incarnation is ours from now on: older tokens are refused."""
+        ...
 
     async def list_sessions(self) -> Sequence[Session]: ...
 

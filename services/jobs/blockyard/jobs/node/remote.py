@@ -40,10 +40,14 @@ class RemoteNode:
     """A node service, as one incarnation of the jobs service sees it."""
 
     def __init__(self, channel: Channel, fencing_token: int) -> None:
+        self._channel = channel
         self._address = str(channel.address)
         self._token = fencing_token
         self._copy = CopyServiceStub(channel)  # type: ignore[no-untyped-call]
         self._node = NodeServiceStub(channel)  # type: ignore[no-untyped-call]
+
+    def fenced(self, token: int) -> "RemoteNode":
+        return RemoteNode(self._channel, token)
 
     async def get_node(self, node_name: str) -> NodeFacts:
         request = node_pb2.GetNodeRequest(node_name=node_name)
@@ -58,6 +62,10 @@ class RemoteNode:
     async def get_session(self, session_id: str) -> Session:
         request = copy_pb2.GetCopySessionRequest(session_id=session_id)
         return _session(await self._copy.GetCopySession(request, timeout=LOOK_SECONDS))
+
+    async def adopt_session(self, session_id: str) -> Session:
+        request = copy_pb2.AdoptCopySessionRequest(session_id=session_id, fencing_token=self._token)
+        return _session(await self._copy.AdoptCopySession(request, timeout=LOOK_SECONDS))
 
     async def list_sessions(self) -> Sequence[Session]:
         request = copy_pb2.ListCopySessionsRequest()

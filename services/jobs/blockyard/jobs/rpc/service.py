@@ -37,13 +37,13 @@ class JobServicer(JobServiceServicer):
         return convert.job_message(await self._manager.create(spec, request.request_id))
 
     async def GetJob(self, request: job_pb2.GetJobRequest, context: Context) -> job_pb2.Job:
-        return convert.job_message(self._manager.get(request.job_id))
+        return convert.job_message(await self._manager.show(request.job_id))
 
     async def ListJobs(self, request: job_pb2.ListJobsRequest, context: Context) -> job_pb2.ListJobsResponse:
         if request.page_size < 0:
             raise InvalidArgument("page_size", "0 or more", str(request.page_size))
         count = min(request.page_size or DEFAULT_PAGE, MAX_PAGE)
-        views, more = self._manager.listed(request.page_token, count)
+        views, more = await self._manager.list(request.page_token, count)
         token = views[-1].job_id if more else ""
         return job_pb2.ListJobsResponse(jobs=map(convert.job_message, views), next_page_token=token)
 

@@ -1,16 +1,46 @@
-"""A job's options as plain values, and back.
+"""A job's record as text and its options as plain values, and back.
 
-What lives here: the two directions and nothing else; a test holds them to be inverse for every kind.
+What lives here: the directions and nothing else; tests hold them to be inverse for every kind.
 """
 
+import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import fields
 from enum import StrEnum
+from functools import cache
 from typing import Any, get_args, get_type_hints
 
 from blockyard.jobs.kinds import catalogue
 from blockyard.jobs.kinds.base import Kind
-from blockyard.jobs.store.port import OptionValue
+from blockyard.jobs.store.port import JobRecord, OptionValue, Step
+
+
+def record_text(record: JobRecord) -> str:
+    """JSON, without what is as it is by default."""
+    values = {
+        name: value
+        for name, default in _defaults().items()
+        if (value := getattr(record, name)) != default or default is dataclasses.MISSING
+    }
+    values["history"] = [dataclasses.astuple(step) for step in record.history]
+    return json.dumps(values, default=dict)
+
+
+def read_record(text: str) -> JobRecord:
+    """What a later version wrote besides is left out."""
+    values = json.loads(text)
+    known = {name: values[name] for name in _defaults() if name in values}
+    known["history"] = tuple(Step(*step) for step in values.get("history", ()))
+    return JobRecord(**known)
+
+
+@cache
+def _defaults() -> Mapping[str, Any]:
+    return {
+        item.name: item.default_factory() if item.default_factory is not dataclasses.MISSING else item.default
+        for item in fields(JobRecord)
+    }
 
 
 def plain_options(kind: Kind) -> dict[str, OptionValue]:

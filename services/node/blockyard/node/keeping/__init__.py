@@ -3,7 +3,7 @@
 The graph knows `interface.keeper.Keeper` only; `app` alone builds what is here.
 """
 
-from blockyard.node.keeping.directory import state_directory
+from blockyard.keeping.directory import state_directory
 from blockyard.node.keeping.sqlite import SqliteKeeper
 
 __all__ = ["SqliteKeeper", "state_directory"]

@@ -5,19 +5,17 @@ Invariants
 2. Only the one thread touches the connection.
 """
 
-import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Final, Self
 
 from blockyard.base.errors import CatalogueDamaged, CatalogueNotWritten
+from blockyard.keeping.sqlite import on_thread
 from blockyard.node.interface.keeper import Drop, Entry, Key, Put
 from blockyard.node.keeping.schema import open_database
-
-Result = TypeVar("Result")
 
 NAME: Final = "catalogue.db"
 _PUT: Final = (
@@ -42,11 +40,11 @@ class SqliteKeeper:
         path = directory / NAME
         thread = ThreadPoolExecutor(1, thread_name_prefix="catalogue")
         try:
-            database = await _on(thread, lambda: open_database(path))
+            database = await on_thread(thread, lambda: open_database(path))
             try:
                 yield cls(path, thread, database)
             finally:
-                await _on(thread, database.close)
+                await on_thread(thread, database.close)
         finally:
             thread.shutdown()
 
@@ -56,13 +54,13 @@ class SqliteKeeper:
 
     async def entries(self) -> list[Entry]:
         try:
-            return await _on(self._thread, self._read)
+            return await on_thread(self._thread, self._read)
         except sqlite3.DatabaseError as problem:
             raise CatalogueDamaged(self.location, str(problem)) from problem
 
     async def keep(self, changes: Sequence[Put | Drop]) -> None:
         try:
-            await _on(self._thread, lambda: self._write(changes))
+            await on_thread(self._thread, lambda: self._write(changes))
         except sqlite3.Error as problem:
             raise CatalogueNotWritten(self.location, str(problem)) from problem
 
@@ -88,7 +86,3 @@ class SqliteKeeper:
             with suppress(sqlite3.Error):
                 database.execute("ROLLBACK")
             raise
-
-
-async def _on(thread: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
-    return await asyncio.get_running_loop().run_in_executor(thread, work)

@@ -41,6 +41,13 @@ class CopyServicer(copy_pb2_grpc.CopyServiceServicer):
     ) -> copy_pb2.CopySession:
         return session_message(self._sessions.get(request.session_id))
 
+    async def AdoptCopySession(  # noqa: N802
+        self, request: copy_pb2.AdoptCopySessionRequest, context: Context
+    ) -> copy_pb2.CopySession:
+        session = self._sessions.get(request.session_id)
+        session.check_token(request.fencing_token)
+        return session_message(session)
+
     async def ListCopySessions(  # noqa: N802
         self, request: copy_pb2.ListCopySessionsRequest, context: Context
     ) -> copy_pb2.ListCopySessionsResponse:

@@ -16,12 +16,16 @@ LOCK: Final = "lock"
 
 
 @contextmanager
-def state_directory(path: str) -> Iterator[Path]:
-    """The directory, ours alone while the body runs. Raises StateDirectoryUnusable or StateDirectoryBusy."""
+def state_directory(path: str, lock: str = LOCK) -> Iterator[Path]:
+    """The directory, ours alone while the body runs: of all who know the same lock.
+
+    Services of different kinds may share a directory under locks of their own. Raises StateDirectoryUnusable or
+    StateDirectoryBusy.
+    """
     directory = Path(path).absolute()
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(directory / lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as problem:
         raise StateDirectoryUnusable(str(directory), problem.strerror or str(problem)) from problem
     try:
