@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check protos docs bench crash fuzz clean
+.PHONY: help run test check protos docs bench crash chaos fuzz clean
 
 help: ## Print this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ bench: $(STAMP) ## Measure beside the peers (CASE=name for one); writes bench.js
 
 crash: $(STAMP) ## Replay crash states at length (CI replays a slice).
 	BLOCKYARD_CRASH_STATES=500000 $(BIN)/python -m pytest -ra -m crash
+
+chaos: $(STAMP) ## Jobs stopped at every durable step, killed, cut and stalled: the whole matrix (an hour).
+	BLOCKYARD_CHAOS=1 BLOCKYARD_CHAOS_STALL=10 $(BIN)/python -m pytest -ra -n $(WORKERS) tests/chaos
 
 fuzz: $(STAMP) ## Fuzz the codecs and the request path at length.
 	BLOCKYARD_FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest -ra -m fuzz

@@ -7,7 +7,8 @@ import pytest
 from blockyard.base.units import GIB, KIB, MIB
 from blockyard.jobs.config import JobsConfig
 from blockyard.jobs.copying import window
-from blockyard.jobs.lifecycle import manager
+from blockyard.jobs.lifecycle import manager, orphans
+from blockyard.jobs.rpc import operations
 from blockyard.jobs.store import port as job_store
 from blockyard.jobs.store import postgres
 from blockyard.keeping import sqlite as kept_sqlite
@@ -52,9 +53,7 @@ from blockyard.node.graph import (
 )
 from blockyard.node.graph import held as held_requests
 from blockyard.node.interface import options
-from blockyard.node.keeping import schema
 from blockyard.node.rpc import bitmaps, copy, data, definitions, snapshots, telling
-from blockyard.node.rpc import bitmaps, copy, data, definitions, snapshots
 from blockyard.node.rpc import memory as answers
 from blockyard.node.rpc import session as io_session
 from blockyard.rpc import interceptors, measures, retries, server, span_file, status, wire
@@ -128,6 +127,7 @@ EXPECTED: dict[tuple[str, str], list[str]] = {
     ("driver memory", "memory of one node"): [size(memory.MEMORY_LIMIT)],
     ("copy sessions", "sessions"): [str(sessions.MAX_SESSIONS), str(sessions.REMEMBERED)],
     ("copy sessions", "one order"): [size(session.ORDER_MAX), str(copy.ORDERS_IN_FLIGHT)],
+    ("copy sessions", "copied and not yet flushed"): [size(session.CHECKPOINT_BYTES)],
     ("copy sessions", "bytes read at a time"): [size(work.READ_CHUNK), str(work.EXTENTS)],
     ("node service", "a chunk of Read or Write"): [size(data.CHUNK), size(data.MAX_CHUNK)],
     ("operations on images", "messages of progress"): [f"{telling.INTERVAL_NS // 1_000_000} ms"],
@@ -151,6 +151,8 @@ EXPECTED: dict[tuple[str, str], list[str]] = {
     ("graph", "actions of a transaction"): [str(transaction.MAX_ACTIONS)],
     ("jobs", "jobs, those that ended included"): [str(JobsConfig().max_jobs)],
     ("jobs", "answers remembered"): [number(manager.MAX_REQUESTS)],
+    ("jobs", "wait of WaitOperation"): [f"{operations.MAX_WAIT_SECONDS:g} s"],
+    ("jobs", "between two looks"): [f"{orphans.ROUND_SECONDS:g} s"],
     ("jobs", "steps of a job's history"): [str(job_store.MAX_STEPS)],
     ("jobs", "silence of a replica"): [f"{JobsConfig().lease_seconds:g} s"],
     ("jobs", "wait for the database"): [f"{postgres.CONNECT_SECONDS + postgres.SCRIPT_SECONDS:g} s"],

@@ -83,7 +83,7 @@ async def test_of_two_replicas_one_is_killed_and_the_other_goes_on(tmp_path):
         async with running(node, first, second) as (at_node, at_first, at_second):
             content = await disks(at_node, tmp_path)
             await at_first.jobs.backup("a", "t", job_id="b", speed_bytes_per_second=1 << 20)
-            assert (await at_second.jobs.get("b")).state == job.JOB_STATE_RUNNING
+            await until(at_second, "b", job.JOB_STATE_RUNNING)
             with pytest.raises(JobElsewhere, match="j1"):
                 await at_second.jobs.pause("b")
             await first.kill()

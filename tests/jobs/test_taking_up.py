@@ -19,7 +19,7 @@ from blockyard.jobs.lifecycle.manager import Manager
 from blockyard.jobs.lifecycle.recalling import recall, record_of, requested_of, spec_of
 from blockyard.jobs.lifecycle.spec import JobOutcome
 from blockyard.jobs.lifecycle.table import JobState as S
-from blockyard.jobs.node.port import CopyMode, CopySide, FinishAction, SyncMode
+from blockyard.jobs.node.port import CopyKind, CopyMode, CopySide, FinishAction, SessionRequest, SyncMode
 from blockyard.jobs.store.memory import MemoryStore
 from blockyard.jobs.store.records import read_record, record_text
 from tests.support.living_jobs import Scene
@@ -398,6 +398,27 @@ async def test_a_service_that_was_thought_dead_keeps_what_nobody_took():
         assert scene.manager._tenancy.number > number
         assert await scene.store.orphans() == []
         assert (await scene.until(S.CONCLUDED)).outcome is JobOutcome.SUCCEEDED
+
+
+# --- sessions without a job --------------------------------------------------------------------------------
+
+
+async def test_a_session_that_no_job_knows_is_collected_and_those_of_others_are_not():
+    async with lives() as scene:
+        await scene.start("mirror", **MIRROR)
+        await scene.until(S.READY)
+        await scene.pass_time(200)
+        assert scene.view().state is S.READY
+        for name, domain in (("b", await scene.store.identity()), ("c", "another"), ("d", "")):
+            scene.node.disk(name)
+            scene.node.disk(f"{name}t")
+            request = SessionRequest(name, CopyKind.MIRROR, name, f"{name}t", domain=domain)
+            await scene.node.port(99).create_session(request)
+        await scene.pass_time(65)
+        assert scene.node.sessions["b"].finished is None
+        await scene.pass_time(65)
+        ended = {name: session.finished for name, session in scene.node.sessions.items()}
+        assert ended == {"job": None, "b": FinishAction.ABORT, "c": None, "d": None}
 
 
 # --- a store that is away ----------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ class Service:
     name: str
     options: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    pass_fds: tuple[int, ...] = ()
     process: asyncio.subprocess.Process | None = None
 
     @property
@@ -45,7 +46,7 @@ class Service:
             self.process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", self.module, "--listen", self.address, "--ready-fd", str(told)),
                 *self.options,
-                pass_fds=(told,),
+                pass_fds=(told, *self.pass_fds),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,

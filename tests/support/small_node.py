@@ -123,6 +123,8 @@ class LiveSession:
             skipped_bytes=self.skipped,
             finished=self.finished,
             snapshot_broken=self.broken,
+            fencing_token=self.token,
+            domain=self.request.domain,
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from blockyard.base.errors import OwnerMismatch, ResourceExists
+from blockyard.jobs.store.memory import MemoryStore
 from blockyard.jobs.store.port import MAX_REQUESTS, JobRecord, JobStore, Step
 
 
@@ -78,6 +79,10 @@ class StoreContract:
         assert await store.find("b") == full
         assert await store.load() == [record("a", number), full]
         assert await store.find("c") is None
+
+    async def test_a_store_has_one_identity_and_no_other_store_has_it(self, store):
+        assert await store.identity() == await store.identity()
+        assert await store.identity() != await MemoryStore().identity()
 
     async def test_a_removed_job_is_gone_and_removing_it_again_is_no_error(self, store):
         number = await store.begin("", 0)
@@ -167,6 +172,12 @@ class StoreContract:
         assert await store.request("one") == made
         assert (await store.request("two")).job_id == "second"
         assert await store.request("three") is None
+
+    async def test_a_refused_request_is_forgotten_with_its_job(self, store):
+        number = await store.begin("", 0)
+        await store.create(record(token=number, request_id="one"), number)
+        await store.remove("job", number, "one")
+        assert await store.request("one") is None
 
     async def test_the_oldest_request_is_forgotten_first(self, store, monkeypatch):
         import blockyard.jobs.store.memory as in_memory

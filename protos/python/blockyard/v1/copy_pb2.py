@@ -27,45 +27,45 @@ from blockyard.v1 import types_pb2 as blockyard_dot_v1_dot_types__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x62lockyard/v1/copy.proto\x12\x0c\x62lockyard.v1\x1a\x1a\x62lockyard/v1/drivers.proto\x1a\x18\x62lockyard/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\"\xcc\x04\n\x18\x43reateCopySessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x15\n\rfencing_token\x18\x03 \x01(\x03\x12$\n\x04kind\x18\x04 \x01(\x0e\x32\x16.blockyard.v1.CopyKind\x12\x18\n\x10source_node_name\x18\x05 \x01(\t\x12\x18\n\x10target_node_name\x18\x06 \x01(\t\x12\x16\n\x0e\x62\x61se_node_name\x18\x07 \x01(\t\x12$\n\x04sync\x18\x08 \x01(\x0e\x32\x16.blockyard.v1.SyncMode\x12\x0e\n\x06\x62itmap\x18\t \x01(\t\x12-\n\x0b\x62itmap_mode\x18\n \x01(\x0e\x32\x18.blockyard.v1.BitmapMode\x12)\n\tcopy_mode\x18\x0b \x01(\x0e\x32\x16.blockyard.v1.CopyMode\x12\x19\n\x11granularity_bytes\x18\x0c \x01(\x03\x12\x16\n\x0etarget_is_zero\x18\r \x01(\x08\x12\x12\n\x05unmap\x18\x0e \x01(\x08H\x00\x88\x01\x01\x12\x10\n\x08\x63ompress\x18\x0f \x01(\x08\x12.\n\x0con_cbw_error\x18\x10 \x01(\x0e\x32\x18.blockyard.v1.OnCbwError\x12\x18\n\x10\x66ilter_node_name\x18\x11 \x01(\t\x12\x14\n\x0c\x62\x61\x63king_file\x18\x12 \x01(\t\x12\x1a\n\x12replaces_node_name\x18\x13 \x01(\t\x12\x15\n\rvalidate_only\x18\x14 \x01(\x08\x42\x08\n\x06_unmap\"\xb6\x03\n\x0b\x43opySession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x15\n\rfencing_token\x18\x03 \x01(\x03\x12$\n\x04kind\x18\x04 \x01(\x0e\x32\x16.blockyard.v1.CopyKind\x12\x18\n\x10source_node_name\x18\x05 \x01(\t\x12\x18\n\x10target_node_name\x18\x06 \x01(\t\x12\x18\n\x10\x66ilter_node_name\x18\x07 \x01(\t\x12)\n\tcopy_mode\x18\x08 \x01(\x0e\x32\x16.blockyard.v1.CopyMode\x12\x19\n\x11granularity_bytes\x18\t \x01(\x03\x12\x12\n\nsize_bytes\x18\n \x01(\x03\x12\x17\n\x0fremaining_bytes\x18\x0b \x01(\x03\x12\x14\n\x0c\x63opied_bytes\x18\x0c \x01(\x03\x12\x12\n\nzero_bytes\x18\r \x01(\x03\x12\x15\n\rskipped_bytes\x18\x0e \x01(\x03\x12,\n\x08\x66inished\x18\x0f \x01(\x0e\x32\x1a.blockyard.v1.FinishAction\x12\x17\n\x0fsnapshot_broken\x18\x10 \x01(\x08\"+\n\x15GetCopySessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x19\n\x17ListCopySessionsRequest\"G\n\x18ListCopySessionsResponse\x12+\n\x08sessions\x18\x01 \x03(\x0b\x32\x19.blockyard.v1.CopySession\"\xb1\x01\n\x0eRunCopyRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rfencing_token\x18\x02 \x01(\x03\x12\x10\n\x08order_id\x18\x03 \x01(\x03\x12\x11\n\tmax_bytes\x18\x04 \x01(\x03\x12&\n\x05range\x18\x05 \x01(\x0b\x32\x17.blockyard.v1.ByteRange\x12\'\n\x04wait\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xad\x02\n\x0fRunCopyResponse\x12\x10\n\x08order_id\x18\x01 \x01(\x03\x12\x14\n\x0c\x63opied_bytes\x18\x02 \x01(\x03\x12\x12\n\nzero_bytes\x18\x03 \x01(\x03\x12\x15\n\rskipped_bytes\x18\x04 \x01(\x03\x12\x17\n\x0fremaining_bytes\x18\x05 \x01(\x03\x12\x15\n\rdirtied_bytes\x18\x06 \x01(\x03\x12\x14\n\x0c\x63ursor_bytes\x18\x07 \x01(\x03\x12+\n\x0b\x66\x61iled_side\x18\x08 \x01(\x0e\x32\x16.blockyard.v1.CopySide\x12-\n\x0c\x66\x61iled_range\x18\t \x01(\x0b\x32\x17.blockyard.v1.ByteRange\x12\x0e\n\x06reason\x18\n \x01(\t\x12\x15\n\rerror_message\x18\x0b \x01(\t\"j\n\x12SetCopyModeRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rfencing_token\x18\x02 \x01(\x03\x12)\n\tcopy_mode\x18\x03 \x01(\x0e\x32\x16.blockyard.v1.CopyMode\"q\n\x18\x46inishCopySessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rfencing_token\x18\x02 \x01(\x03\x12*\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\x1a.blockyard.v1.FinishAction\"D\n\x17\x41\x64optCopySessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rfencing_token\x18\x02 \x01(\x03*}\n\x08\x43opyKind\x12\x19\n\x15\x43OPY_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43OPY_KIND_MIRROR\x10\x01\x12\x14\n\x10\x43OPY_KIND_BACKUP\x10\x02\x12\x14\n\x10\x43OPY_KIND_STREAM\x10\x03\x12\x14\n\x10\x43OPY_KIND_COMMIT\x10\x04*v\n\x08SyncMode\x12\x19\n\x15SYNC_MODE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSYNC_MODE_FULL\x10\x01\x12\x11\n\rSYNC_MODE_TOP\x10\x02\x12\x12\n\x0eSYNC_MODE_NONE\x10\x03\x12\x14\n\x10SYNC_MODE_BITMAP\x10\x04*]\n\x08\x43opyMode\x12\x19\n\x15\x43OPY_MODE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43OPY_MODE_BACKGROUND\x10\x01\x12\x1c\n\x18\x43OPY_MODE_WRITE_BLOCKING\x10\x02*t\n\nBitmapMode\x12\x1b\n\x17\x42ITMAP_MODE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x42ITMAP_MODE_ON_SUCCESS\x10\x01\x12\x15\n\x11\x42ITMAP_MODE_NEVER\x10\x02\x12\x16\n\x12\x42ITMAP_MODE_ALWAYS\x10\x03*\x95\x01\n\x0c\x46inishAction\x12\x1d\n\x19\x46INISH_ACTION_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46INISH_ACTION_ABORT\x10\x01\x12\x1a\n\x16\x46INISH_ACTION_COMPLETE\x10\x02\x12\x17\n\x13\x46INISH_ACTION_PIVOT\x10\x03\x12\x18\n\x14\x46INISH_ACTION_DETACH\x10\x04*Q\n\x08\x43opySide\x12\x19\n\x15\x43OPY_SIDE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43OPY_SIDE_SOURCE\x10\x01\x12\x14\n\x10\x43OPY_SIDE_TARGET\x10\x02\x32\xe0\x04\n\x0b\x43opyService\x12V\n\x11\x43reateCopySession\x12&.blockyard.v1.CreateCopySessionRequest\x1a\x19.blockyard.v1.CopySession\x12P\n\x0eGetCopySession\x12#.blockyard.v1.GetCopySessionRequest\x1a\x19.blockyard.v1.CopySession\x12T\n\x10\x41\x64optCopySession\x12%.blockyard.v1.AdoptCopySessionRequest\x1a\x19.blockyard.v1.CopySession\x12\x61\n\x10ListCopySessions\x12%.blockyard.v1.ListCopySessionsRequest\x1a&.blockyard.v1.ListCopySessionsResponse\x12J\n\x07RunCopy\x12\x1c.blockyard.v1.RunCopyRequest\x1a\x1d.blockyard.v1.RunCopyResponse(\x01\x30\x01\x12J\n\x0bSetCopyMode\x12 .blockyard.v1.SetCopyModeRequest\x1a\x19.blockyard.v1.CopySession\x12V\n\x11\x46inishCopySession\x12&.blockyard.v1.FinishCopySessionRequest\x1a\x19.blockyard.v1.CopySessionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x62lockyard/v1/copy.proto\x12\x0c\x62lockyard.v1\x1a\x1a\x62lockyard/v1/drivers.proto\x1a\x18\x62lockyard/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\"\xdc\x04\n\x18\x43reateCopySessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x15\n\rfencing_token\x18\x03 \x01(\x03\x12$\n\x04kind\x18\x04 \x01(\x0e\x32\x16.blockyard.v1.CopyKind\x12\x18\n\x10source_node_name\x18\x05 \x01(\t\x12\x18\n\x10target_node_name\x18\x06 \x01(\t\x12\x16\n\x0e\x62\x61se_node_name\x18\x07 \x01(\t\x12$\n\x04sync\x18\x08 \x01(\x0e\x32\x16.blockyard.v1.SyncMode\x12\x0e\n\x06\x62itmap\x18\t \x01(\t\x12-\n\x0b\x62itmap_mode\x18\n \x01(\x0e\x32\x18.blockyard.v1.BitmapMode\x12)\n\tcopy_mode\x18\x0b \x01(\x0e\x32\x16.blockyard.v1.CopyMode\x12\x19\n\x11granularity_bytes\x18\x0c \x01(\x03\x12\x16\n\x0etarget_is_zero\x18\r \x01(\x08\x12\x12\n\x05unmap\x18\x0e \x01(\x08H\x00\x88\x01\x01\x12\x10\n\x08\x63ompress\x18\x0f \x01(\x08\x12.\n\x0con_cbw_error\x18\x10 \x01(\x0e\x32\x18.blockyard.v1.OnCbwError\x12\x18\n\x10\x66ilter_node_name\x18\x11 \x01(\t\x12\x14\n\x0c\x62\x61\x63king_file\x18\x12 \x01(\t\x12\x1a\n\x12replaces_node_name\x18\x13 \x01(\t\x12\x15\n\rvalidate_only\x18\x14 \x01(\x08\x12\x0e\n\x06\x64omain\x18\x15 \x01(\tB\x08\n\x06_unmap\"\xc6\x03\n\x0b\x43opySession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x15\n\rfencing_token\x18\x03 \x01(\x03\x12$\n\x04kind\x18\x04 \x01(\x0e\x32\x16.blockyard.v1.CopyKind\x12\x18\n\x10source_node_name\x18\x05 \x01(\t\x12\x18\n\x10target_node_name\x18\x06 \x01(\t\x12\x18\n\x10\x66ilter_node_name\x18\x07 \x01(\t\x12)\n\tcopy_mode\x18\x08 \x01(\x0e\x32\x16.blockyard.v1.CopyMode\x12\x19\n\x11granularity_bytes\x18\t \x01(\x03\x12\x12\n\nsize_bytes\x18\n \x01(\x03\x12\x17\n\x0fremaining_bytes\x18\x0b \x01(\x03\x12\x14\n\x0c\x63opied_bytes\x18\x0c \x01(\x03\x12\x12\n\nzero_bytes\x18\r \x01(\x03\x12\x15\n\rskipped_bytes\x18\x0e \x01(\x03\x12,\n\x08\x66inished\x18\x0f \x01(\x0e\x32\x1a.blockyard.v1.FinishAction\x12\x17\n\x0fsnapshot_broken\x18\x10 \x01(\x08\x12\x0e\n\x06\x64omain\x18\x11 \x01(\t\"+\n\x15GetCopySessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x19\n\x17ListCopySessionsRequest\"G\n\x18ListCopySessionsResponse\x12+\n\x08sessions\x18\x01 \x03(\x0b\x32\x19.blockyard.v1.CopySession\"\xb1\x01\n\x0eRunCopyRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rfencing_token\x18\x02 \x01(\x03\x12\x10\n\x08order_id\x18\x03 \x01(\x03\x12\x11\n\tmax_bytes\x18\x04 \x01(\x03\x12&\n\x05range\x18\x05 \x01(\x0b\x32\x17.blockyard.v1.ByteRange\x12\'\n\x04wait\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xad\x02\n\x0fRunCopyResponse\x12\x10\n\x08order_id\x18\x01 \x01(\x03\x12\x14\n\x0c\x63opied_bytes\x18\x02 \x01(\x03\x12\x12\n\nzero_bytes\x18\x03 \x01(\x03\x12\x15\n\rskipped_bytes\x18\x04 \x01(\x03\x12\x17\n\x0fremaining_bytes\x18\x05 \x01(\x03\x12\x15\n\rdirtied_bytes\x18\x06 \x01(\x03\x12\x14\n\x0c\x63ursor_bytes\x18\x07 \x01(\x03\x12+\n\x0b\x66\x61iled_side\x18\x08 \x01(\x0e\x32\x16.blockyard.v1.CopySide\x12-\n\x0c\x66\x61iled_range\x18\t \x01(\x0b\x32\x17.blockyard.v1.ByteRange\x12\x0e\n\x06reason\x18\n \x01(\t\x12\x15\n\rerror_message\x18\x0b \x01(\t\"j\n\x12SetCopyModeRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rfencing_token\x18\x02 \x01(\x03\x12)\n\tcopy_mode\x18\x03 \x01(\x0e\x32\x16.blockyard.v1.CopyMode\"q\n\x18\x46inishCopySessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rfencing_token\x18\x02 \x01(\x03\x12*\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\x1a.blockyard.v1.FinishAction\"D\n\x17\x41\x64optCopySessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rfencing_token\x18\x02 \x01(\x03*}\n\x08\x43opyKind\x12\x19\n\x15\x43OPY_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43OPY_KIND_MIRROR\x10\x01\x12\x14\n\x10\x43OPY_KIND_BACKUP\x10\x02\x12\x14\n\x10\x43OPY_KIND_STREAM\x10\x03\x12\x14\n\x10\x43OPY_KIND_COMMIT\x10\x04*v\n\x08SyncMode\x12\x19\n\x15SYNC_MODE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSYNC_MODE_FULL\x10\x01\x12\x11\n\rSYNC_MODE_TOP\x10\x02\x12\x12\n\x0eSYNC_MODE_NONE\x10\x03\x12\x14\n\x10SYNC_MODE_BITMAP\x10\x04*]\n\x08\x43opyMode\x12\x19\n\x15\x43OPY_MODE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43OPY_MODE_BACKGROUND\x10\x01\x12\x1c\n\x18\x43OPY_MODE_WRITE_BLOCKING\x10\x02*t\n\nBitmapMode\x12\x1b\n\x17\x42ITMAP_MODE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x42ITMAP_MODE_ON_SUCCESS\x10\x01\x12\x15\n\x11\x42ITMAP_MODE_NEVER\x10\x02\x12\x16\n\x12\x42ITMAP_MODE_ALWAYS\x10\x03*\x95\x01\n\x0c\x46inishAction\x12\x1d\n\x19\x46INISH_ACTION_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46INISH_ACTION_ABORT\x10\x01\x12\x1a\n\x16\x46INISH_ACTION_COMPLETE\x10\x02\x12\x17\n\x13\x46INISH_ACTION_PIVOT\x10\x03\x12\x18\n\x14\x46INISH_ACTION_DETACH\x10\x04*Q\n\x08\x43opySide\x12\x19\n\x15\x43OPY_SIDE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43OPY_SIDE_SOURCE\x10\x01\x12\x14\n\x10\x43OPY_SIDE_TARGET\x10\x02\x32\xe0\x04\n\x0b\x43opyService\x12V\n\x11\x43reateCopySession\x12&.blockyard.v1.CreateCopySessionRequest\x1a\x19.blockyard.v1.CopySession\x12P\n\x0eGetCopySession\x12#.blockyard.v1.GetCopySessionRequest\x1a\x19.blockyard.v1.CopySession\x12T\n\x10\x41\x64optCopySession\x12%.blockyard.v1.AdoptCopySessionRequest\x1a\x19.blockyard.v1.CopySession\x12\x61\n\x10ListCopySessions\x12%.blockyard.v1.ListCopySessionsRequest\x1a&.blockyard.v1.ListCopySessionsResponse\x12J\n\x07RunCopy\x12\x1c.blockyard.v1.RunCopyRequest\x1a\x1d.blockyard.v1.RunCopyResponse(\x01\x30\x01\x12J\n\x0bSetCopyMode\x12 .blockyard.v1.SetCopyModeRequest\x1a\x19.blockyard.v1.CopySession\x12V\n\x11\x46inishCopySession\x12&.blockyard.v1.FinishCopySessionRequest\x1a\x19.blockyard.v1.CopySessionb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'blockyard.v1.copy_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_COPYKIND']._serialized_start=2081
-  _globals['_COPYKIND']._serialized_end=2206
-  _globals['_SYNCMODE']._serialized_start=2208
-  _globals['_SYNCMODE']._serialized_end=2326
-  _globals['_COPYMODE']._serialized_start=2328
-  _globals['_COPYMODE']._serialized_end=2421
-  _globals['_BITMAPMODE']._serialized_start=2423
-  _globals['_BITMAPMODE']._serialized_end=2539
-  _globals['_FINISHACTION']._serialized_start=2542
-  _globals['_FINISHACTION']._serialized_end=2691
-  _globals['_COPYSIDE']._serialized_start=2693
-  _globals['_COPYSIDE']._serialized_end=2774
+  _globals['_COPYKIND']._serialized_start=2113
+  _globals['_COPYKIND']._serialized_end=2238
+  _globals['_SYNCMODE']._serialized_start=2240
+  _globals['_SYNCMODE']._serialized_end=2358
+  _globals['_COPYMODE']._serialized_start=2360
+  _globals['_COPYMODE']._serialized_end=2453
+  _globals['_BITMAPMODE']._serialized_start=2455
+  _globals['_BITMAPMODE']._serialized_end=2571
+  _globals['_FINISHACTION']._serialized_start=2574
+  _globals['_FINISHACTION']._serialized_end=2723
+  _globals['_COPYSIDE']._serialized_start=2725
+  _globals['_COPYSIDE']._serialized_end=2806
   _globals['_CREATECOPYSESSIONREQUEST']._serialized_start=128
-  _globals['_CREATECOPYSESSIONREQUEST']._serialized_end=716
-  _globals['_COPYSESSION']._serialized_start=719
-  _globals['_COPYSESSION']._serialized_end=1157
-  _globals['_GETCOPYSESSIONREQUEST']._serialized_start=1159
-  _globals['_GETCOPYSESSIONREQUEST']._serialized_end=1202
-  _globals['_LISTCOPYSESSIONSREQUEST']._serialized_start=1204
-  _globals['_LISTCOPYSESSIONSREQUEST']._serialized_end=1229
-  _globals['_LISTCOPYSESSIONSRESPONSE']._serialized_start=1231
-  _globals['_LISTCOPYSESSIONSRESPONSE']._serialized_end=1302
-  _globals['_RUNCOPYREQUEST']._serialized_start=1305
-  _globals['_RUNCOPYREQUEST']._serialized_end=1482
-  _globals['_RUNCOPYRESPONSE']._serialized_start=1485
-  _globals['_RUNCOPYRESPONSE']._serialized_end=1786
-  _globals['_SETCOPYMODEREQUEST']._serialized_start=1788
-  _globals['_SETCOPYMODEREQUEST']._serialized_end=1894
-  _globals['_FINISHCOPYSESSIONREQUEST']._serialized_start=1896
-  _globals['_FINISHCOPYSESSIONREQUEST']._serialized_end=2009
-  _globals['_ADOPTCOPYSESSIONREQUEST']._serialized_start=2011
-  _globals['_ADOPTCOPYSESSIONREQUEST']._serialized_end=2079
-  _globals['_COPYSERVICE']._serialized_start=2777
-  _globals['_COPYSERVICE']._serialized_end=3385
+  _globals['_CREATECOPYSESSIONREQUEST']._serialized_end=732
+  _globals['_COPYSESSION']._serialized_start=735
+  _globals['_COPYSESSION']._serialized_end=1189
+  _globals['_GETCOPYSESSIONREQUEST']._serialized_start=1191
+  _globals['_GETCOPYSESSIONREQUEST']._serialized_end=1234
+  _globals['_LISTCOPYSESSIONSREQUEST']._serialized_start=1236
+  _globals['_LISTCOPYSESSIONSREQUEST']._serialized_end=1261
+  _globals['_LISTCOPYSESSIONSRESPONSE']._serialized_start=1263
+  _globals['_LISTCOPYSESSIONSRESPONSE']._serialized_end=1334
+  _globals['_RUNCOPYREQUEST']._serialized_start=1337
+  _globals['_RUNCOPYREQUEST']._serialized_end=1514
+  _globals['_RUNCOPYRESPONSE']._serialized_start=1517
+  _globals['_RUNCOPYRESPONSE']._serialized_end=1818
+  _globals['_SETCOPYMODEREQUEST']._serialized_start=1820
+  _globals['_SETCOPYMODEREQUEST']._serialized_end=1926
+  _globals['_FINISHCOPYSESSIONREQUEST']._serialized_start=1928
+  _globals['_FINISHCOPYSESSIONREQUEST']._serialized_end=2041
+  _globals['_ADOPTCOPYSESSIONREQUEST']._serialized_start=2043
+  _globals['_ADOPTCOPYSESSIONREQUEST']._serialized_end=2111
+  _globals['_COPYSERVICE']._serialized_start=2809
+  _globals['_COPYSERVICE']._serialized_end=3417
 # @@protoc_insertion_point(module_scope)

@@ -81,7 +81,7 @@ COPY_SIDE_SOURCE: CopySide
 COPY_SIDE_TARGET: CopySide
 
 class CreateCopySessionRequest(_message.Message):
-    __slots__ = ("session_id", "owner", "fencing_token", "kind", "source_node_name", "target_node_name", "base_node_name", "sync", "bitmap", "bitmap_mode", "copy_mode", "granularity_bytes", "target_is_zero", "unmap", "compress", "on_cbw_error", "filter_node_name", "backing_file", "replaces_node_name", "validate_only")
+    __slots__ = ("session_id", "owner", "fencing_token", "kind", "source_node_name", "target_node_name", "base_node_name", "sync", "bitmap", "bitmap_mode", "copy_mode", "granularity_bytes", "target_is_zero", "unmap", "compress", "on_cbw_error", "filter_node_name", "backing_file", "replaces_node_name", "validate_only", "domain")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     FENCING_TOKEN_FIELD_NUMBER: _ClassVar[int]
@@ -102,6 +102,7 @@ class CreateCopySessionRequest(_message.Message):
     BACKING_FILE_FIELD_NUMBER: _ClassVar[int]
     REPLACES_NODE_NAME_FIELD_NUMBER: _ClassVar[int]
     VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     owner: str
     fencing_token: int
@@ -122,10 +123,11 @@ class CreateCopySessionRequest(_message.Message):
     backing_file: str
     replaces_node_name: str
     validate_only: bool
-    def __init__(self, session_id: _Optional[str] = ..., owner: _Optional[str] = ..., fencing_token: _Optional[int] = ..., kind: _Optional[_Union[CopyKind, str]] = ..., source_node_name: _Optional[str] = ..., target_node_name: _Optional[str] = ..., base_node_name: _Optional[str] = ..., sync: _Optional[_Union[SyncMode, str]] = ..., bitmap: _Optional[str] = ..., bitmap_mode: _Optional[_Union[BitmapMode, str]] = ..., copy_mode: _Optional[_Union[CopyMode, str]] = ..., granularity_bytes: _Optional[int] = ..., target_is_zero: _Optional[bool] = ..., unmap: _Optional[bool] = ..., compress: _Optional[bool] = ..., on_cbw_error: _Optional[_Union[_drivers_pb2.OnCbwError, str]] = ..., filter_node_name: _Optional[str] = ..., backing_file: _Optional[str] = ..., replaces_node_name: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+    domain: str
+    def __init__(self, session_id: _Optional[str] = ..., owner: _Optional[str] = ..., fencing_token: _Optional[int] = ..., kind: _Optional[_Union[CopyKind, str]] = ..., source_node_name: _Optional[str] = ..., target_node_name: _Optional[str] = ..., base_node_name: _Optional[str] = ..., sync: _Optional[_Union[SyncMode, str]] = ..., bitmap: _Optional[str] = ..., bitmap_mode: _Optional[_Union[BitmapMode, str]] = ..., copy_mode: _Optional[_Union[CopyMode, str]] = ..., granularity_bytes: _Optional[int] = ..., target_is_zero: _Optional[bool] = ..., unmap: _Optional[bool] = ..., compress: _Optional[bool] = ..., on_cbw_error: _Optional[_Union[_drivers_pb2.OnCbwError, str]] = ..., filter_node_name: _Optional[str] = ..., backing_file: _Optional[str] = ..., replaces_node_name: _Optional[str] = ..., validate_only: _Optional[bool] = ..., domain: _Optional[str] = ...) -> None: ...
 
 class CopySession(_message.Message):
-    __slots__ = ("session_id", "owner", "fencing_token", "kind", "source_node_name", "target_node_name", "filter_node_name", "copy_mode", "granularity_bytes", "size_bytes", "remaining_bytes", "copied_bytes", "zero_bytes", "skipped_bytes", "finished", "snapshot_broken")
+    __slots__ = ("session_id", "owner", "fencing_token", "kind", "source_node_name", "target_node_name", "filter_node_name", "copy_mode", "granularity_bytes", "size_bytes", "remaining_bytes", "copied_bytes", "zero_bytes", "skipped_bytes", "finished", "snapshot_broken", "domain")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     FENCING_TOKEN_FIELD_NUMBER: _ClassVar[int]
@@ -142,6 +144,7 @@ class CopySession(_message.Message):
     SKIPPED_BYTES_FIELD_NUMBER: _ClassVar[int]
     FINISHED_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_BROKEN_FIELD_NUMBER: _ClassVar[int]
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     owner: str
     fencing_token: int
@@ -158,7 +161,8 @@ class CopySession(_message.Message):
     skipped_bytes: int
     finished: FinishAction
     snapshot_broken: bool
-    def __init__(self, session_id: _Optional[str] = ..., owner: _Optional[str] = ..., fencing_token: _Optional[int] = ..., kind: _Optional[_Union[CopyKind, str]] = ..., source_node_name: _Optional[str] = ..., target_node_name: _Optional[str] = ..., filter_node_name: _Optional[str] = ..., copy_mode: _Optional[_Union[CopyMode, str]] = ..., granularity_bytes: _Optional[int] = ..., size_bytes: _Optional[int] = ..., remaining_bytes: _Optional[int] = ..., copied_bytes: _Optional[int] = ..., zero_bytes: _Optional[int] = ..., skipped_bytes: _Optional[int] = ..., finished: _Optional[_Union[FinishAction, str]] = ..., snapshot_broken: _Optional[bool] = ...) -> None: ...
+    domain: str
+    def __init__(self, session_id: _Optional[str] = ..., owner: _Optional[str] = ..., fencing_token: _Optional[int] = ..., kind: _Optional[_Union[CopyKind, str]] = ..., source_node_name: _Optional[str] = ..., target_node_name: _Optional[str] = ..., filter_node_name: _Optional[str] = ..., copy_mode: _Optional[_Union[CopyMode, str]] = ..., granularity_bytes: _Optional[int] = ..., size_bytes: _Optional[int] = ..., remaining_bytes: _Optional[int] = ..., copied_bytes: _Optional[int] = ..., zero_bytes: _Optional[int] = ..., skipped_bytes: _Optional[int] = ..., finished: _Optional[_Union[FinishAction, str]] = ..., snapshot_broken: _Optional[bool] = ..., domain: _Optional[str] = ...) -> None: ...
 
 class GetCopySessionRequest(_message.Message):
     __slots__ = ("session_id",)

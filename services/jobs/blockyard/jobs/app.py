@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 
 from google.longrunning.operations_pb2_grpc import add_OperationsServicer_to_server
 
-from blockyard.base.clock import SystemClock
 from blockyard.base.clock import Clock, SystemClock
 from blockyard.jobs.config import JobsConfig
 from blockyard.jobs.lifecycle.manager import Manager
@@ -53,28 +52,14 @@ async def serving(config: JobsConfig, *, telemetry: Telemetry | None = None) -> 
             limits=config.job_limits,
             patience=config.patience,
         )
+        await manager.start()
         jobs = JobServicer(manager)
         service = Service(SERVICE, add_JobServiceServicer_to_server, jobs, telemetry)
         operations = Service(OPERATIONS, add_OperationsServicer_to_server, OperationsServicer(jobs), telemetry)
-        async with served(
-            config.addresses,
-            [service, operations],
-            telemetry=telemetry,
-            limits=config.limits,
-            grace_seconds=config.grace_seconds,
-            with_channelz=config.channelz,
-        ) as running:
-            try:
-                yield running
-            finally:
-                await running.health.enter_graceful_shutdown()
-                await manager.stop()
-        await manager.start()
-        service = Service(SERVICE, add_JobServiceServicer_to_server, JobServicer(manager), telemetry)
         try:
             async with served(
                 config.addresses,
-                [service],
+                [service, operations],
                 telemetry=telemetry,
                 limits=config.limits,
                 grace_seconds=config.grace_seconds,

@@ -15,7 +15,8 @@ from typing import Final
 from blockyard.base.clock import Clock, SystemClock
 from blockyard.base.errors import BlockError
 from blockyard.node.config import NodeConfig
-from blockyard.node.copying.sessions import CopySessions
+from blockyard.node.copying.kept import CopySessionKind
+from blockyard.node.copying.sessions import CopySessions, session_directory
 from blockyard.node.core.pool import FairPool
 from blockyard.node.exports.exports import Exports
 from blockyard.node.exports.kept import ExportKind
@@ -93,9 +94,9 @@ async def serving(
         graph = await _graph(stack, config, clock)
         attachments = Attachments(graph)
         stack.callback(attachments.close)
+        copies = await _copies(stack, config, graph)
         exports = await _exports(stack, config, graph, attachments, clock)
-        copies = CopySessions(graph)
-        stack.push_async_callback(_abandon, copies)
+        copies.sweep()
         # Before anything ends: what the end takes away is to come back.
         stack.callback(graph.kept.catalogue.hold)
         leases = DrainLeases(graph)
@@ -152,6 +153,14 @@ async def _keeper(stack: AsyncExitStack, config: NodeConfig) -> Keeper | None:
         return None
     directory = stack.enter_context(state_directory(config.state_directory))
     return await stack.enter_async_context(SqliteKeeper.opened(directory))
+
+
+async def _copies(stack: AsyncExitStack, config: NodeConfig, graph: Graph) -> CopySessions:
+    """Before exports: guests come after the sessions that follow them, and go before."""
+    copies = CopySessions(graph, session_directory(config.state_directory) if config.state_directory else None)
+    stack.push_async_callback(_let_go, copies)
+    graph.kept.catalogue.add(CopySessionKind(copies))
+    return copies
 
 
 async def _exports(
@@ -268,9 +277,9 @@ async def _end(task: asyncio.Task[None]) -> None:
         await task
 
 
-async def _abandon(copies: CopySessions) -> None:
+async def _let_go(copies: CopySessions) -> None:
     try:
-        await copies.abandon_all()
+        await copies.suspend_all()
     except BlockError as problem:
         _log.error("a copy session was not taken down cleanly", extra={"problem": problem})
 

@@ -22,6 +22,7 @@ from typing import Final
 
 from blockyard.base.clock import Clock
 from blockyard.base.errors import JobCancelled, JobStoreUnavailable, JobVerbNotAllowed, OwnerMismatch
+from blockyard.base.failpoints import reach
 from blockyard.jobs.copying.bell import Bell, Tries
 from blockyard.jobs.copying.pacing import Pacer
 from blockyard.jobs.copying.policy import Fault, IoStatus
@@ -198,13 +199,17 @@ class Job:
     async def begin(self) -> None:
         """The first move: written down as a new job. Raises ResourceExists or JobStoreUnavailable."""
         self._enter(JobState.CREATED)
+        reach("jobs.CREATED.before")
         await self._store.create(self._record(self), self._incarnation)
+        reach("jobs.CREATED.after")
         self.announce()
 
     async def move(self, state: JobState) -> None:
         """Go to the next state: stored first, then shown. Waits for a store that is away; raises TakenOver."""
         self._enter(state)
+        reach(f"jobs.{state}.before")
         await self.save_surely()
+        reach(f"jobs.{state}.after")
         self.announce()
 
     def note_taken_over(self, incarnation: int) -> None:
@@ -231,11 +236,12 @@ class Job:
         """As `save`, but waits for a store that is away: what the node does meanwhile goes on."""
         await self._persist(self.save)
 
-    async def forget(self) -> None:
+    async def forget(self, *, refused: bool = False) -> None:
         """The last move: remove the record, then show NULL."""
         assert table.may_follow(self.state, JobState.NULL), self.state
+        request_id = self.request_id if refused else ""
         try:
-            await self._persist(lambda: self._store.remove(self.spec.job_id, self.fencing_token))
+            await self._persist(lambda: self._store.remove(self.spec.job_id, self.fencing_token, request_id))
         except OwnerMismatch as mismatch:
             raise TakenOver(mismatch) from mismatch
         self.state = JobState.NULL

@@ -30,6 +30,7 @@ from blockyard.base.errors import (
     ShuttingDown,
 )
 from blockyard.jobs.lifecycle.job import Job, TakenOver
+from blockyard.jobs.lifecycle.orphans import Orphans
 from blockyard.jobs.lifecycle.recalling import recall, record_of, requested_of, spec_of
 from blockyard.jobs.lifecycle.runner import Patience, Runner
 from blockyard.jobs.lifecycle.spec import JobSpec, JobView, check_speed
@@ -90,6 +91,7 @@ class Manager:
             lease_seconds=self._limits.lease_seconds,
             adopted=self._take_up,
         )
+        self._domain = ""
         self._living: asyncio.Task[None] | None = None
         self._patience = patience or Patience()
         self._transaction = transaction or Alone()
@@ -108,8 +110,14 @@ class Manager:
 
     async def start(self) -> None:
         """Go on with every job that nobody works on. Raises JobStoreUnavailable."""
+        self._domain = await self._store.identity()
         await self._tenancy.adopt_orphans()
-        self._living = asyncio.create_task(self._tenancy.run(), name="lease")
+        self._living = asyncio.create_task(self._live_on(), name="lease")
+
+    async def _live_on(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tenancy.run())
+            group.create_task(Orphans(self._node, self._store, self._clock).run())
 
     # --- making ---
 
@@ -215,7 +223,8 @@ class Manager:
         creator, previous = parse(job.trace_parent), parse(job.last_trace)
         segments = Segments(self._tracer, self._clock, job_id, job.spec.kind.name, creator, previous)
         node = self._node.fenced(job.fencing_token)
-        runner = Runner(job, node, self._clock, segments, self._patience, self._transaction, resumed)
+        runner = Runner(job, node, self._clock, segments, self._patience, self._transaction)
+        runner.resumed, runner.domain = resumed, self._domain
         self._runners[job_id] = runner
         self._tasks[job_id] = asyncio.create_task(self._live(runner), name=f"job {job_id}")
         return runner

@@ -36,6 +36,7 @@ from blockyard.base.errors import (
     SessionLost,
     SnapshotBroken,
 )
+from blockyard.base.failpoints import reach
 from blockyard.jobs.copying.bell import Tries
 from blockyard.jobs.copying.copier import Copier, is_passing
 from blockyard.jobs.copying.policy import Fault, Reaction, io_status_after, react
@@ -89,6 +90,8 @@ class Runner:
     segments: Segments
     patience: Patience = field(default_factory=Patience)
     transaction: Transaction = field(default_factory=Alone)
+    domain: str = ""
+    """Which store knows the job."""
     resumed: bool = False
     """The job was recalled from its record."""
     session: Session | None = None
@@ -144,18 +147,20 @@ class Runner:
             _log.exception("creating job %s", job.spec.job_id)
             self.refusal = InternalError(repr(bug))
         if self.session is None:
-            await job.forget()
+            await job.forget(refused=True)
             return False
         job.spec = replace(job.spec, filter_node_name=self.session.filter_node_name)
         self._adopt(self.session)
         job.session_made = True
+        reach("jobs.session.before")
         await job.save_surely()
+        reach("jobs.session.after")
         return True
 
     async def _make_session(self) -> Session:
         spec = self.job.spec
         request = await spec.kind.session(spec.job_id, spec.filter_node_name, self.node)
-        return await self.node.create_session(request)
+        return await self.node.create_session(replace(request, domain=self.domain))
 
     async def _reached(self, call: Callable[[], Awaitable[Session]]) -> Session:
         """What the node answers, however long it is away: a job that was taken up has nothing better to do."""
@@ -247,6 +252,7 @@ class Runner:
         self._saved_ns, self._saved_bytes = now_ns, done
         try:
             await self.job.save()
+            reach("jobs.checkpoint.after")
         except JobStoreUnavailable as problem:
             _log.warning("progress of job %s is not written down: %s", self.job.spec.job_id, problem)
 
@@ -445,7 +451,9 @@ class Runner:
     async def _finish(self) -> None:
         job = self.job
         job.finalizing = True
+        reach("jobs.finalizing.before")
         await job.save_surely()
+        reach("jobs.finalizing.after")
         job.announce()
         action = job.spec.kind.finish(job.complete_action)
         self._phase("pivoting" if action is FinishAction.PIVOT else "finishing")

@@ -15,7 +15,7 @@ Contract, for implementers:
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -107,6 +107,8 @@ class SessionRequest:
     filter_node_name: str = ""
     backing_file: str = ""
     replaces: str = ""
+    domain: str = field(default="", compare=False)
+    """Which store knows the job."""
 
     @property
     def owner(self) -> str:
@@ -127,6 +129,8 @@ class Session:
     skipped_bytes: int
     finished: FinishAction | None = None
     snapshot_broken: bool = False
+    fencing_token: int = 0
+    domain: str = ""
 
     @property
     def done_bytes(self) -> int:

@@ -3,6 +3,7 @@
 What lives here: the default without a state directory. It keeps what it is given and nothing else.
 """
 
+import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,6 +24,10 @@ class MemoryStore:
         self._requests: OrderedDict[str, JobRecord] = OrderedDict()
         self._incarnations: dict[int, Incarnation] = {}
         self._token = 0
+        self._identity = uuid.uuid4().hex
+
+    async def identity(self) -> str:
+        return self._identity
 
     async def create(self, record: JobRecord, incarnation: int) -> None:
         present = self._records.get(record.job_id)
@@ -41,8 +46,9 @@ class MemoryStore:
             raise OwnerMismatch("job", record.job_id, "nobody", f"#{record.fencing_token}")
         self._records[record.job_id] = record
 
-    async def remove(self, job_id: str, fencing_token: int) -> None:
+    async def remove(self, job_id: str, fencing_token: int, refused_request: str = "") -> None:
         self._check(job_id, fencing_token)
+        self._requests.pop(refused_request, None)
         self._records.pop(job_id, None)
         self._owners.pop(job_id, None)
 

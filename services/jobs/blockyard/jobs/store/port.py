@@ -124,6 +124,10 @@ class JobStore(Protocol):
         """Whether other services may use it at the same time."""
         ...
 
+    async def identity(self) -> str:
+        """What tells this store from all others, for as long as it lasts."""
+        ...
+
     # --- jobs ---
 
     async def create(self, record: JobRecord, incarnation: int) -> None:
@@ -134,8 +138,9 @@ class JobStore(Protocol):
         """The record of a job that is there. Raises OwnerMismatch if its token is not the job's (any more)."""
         ...
 
-    async def remove(self, job_id: str, fencing_token: int) -> None:
-        """No error if there is none. Raises OwnerMismatch for another's."""
+    async def remove(self, job_id: str, fencing_token: int, refused_request: str = "") -> None:
+        """No error if there is none. Raises OwnerMismatch for another's. A request that was refused made nothing,
+        so it is forgotten too and may be repeated."""
         ...
 
     async def load(self) -> Sequence[JobRecord]:

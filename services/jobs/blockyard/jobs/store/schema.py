@@ -15,5 +15,6 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE TABLE requests (request_id TEXT PRIMARY KEY, number BIGINT NOT NULL, record TEXT NOT NULL)",
         "CREATE INDEX requests_by_number ON requests (number)",
     ),
+    ("CREATE TABLE identity (name TEXT PRIMARY KEY, value TEXT NOT NULL)",),
 )
 """Version n is what the first n of these make. They are only ever appended to."""

@@ -7,6 +7,7 @@ database asks for that; so a script reads and writes nothing but the database.
 Statements have `?` for their parameters.
 """
 
+import uuid
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol, TypeVar
@@ -63,6 +64,15 @@ class SqlStore:
         self._database = database
         self.shared = shared
 
+    async def identity(self) -> str:
+        mine = uuid.uuid4().hex
+
+        def script() -> Script[str]:
+            yield "INSERT INTO identity (name, value) VALUES ('store', ?) ON CONFLICT (name) DO NOTHING", (mine,)
+            return str((yield "SELECT value FROM identity", ())[0][0])
+
+        return await self._database.run(script)
+
     # --- jobs ---
 
     async def create(self, record: JobRecord, incarnation: int) -> None:
@@ -88,8 +98,10 @@ class SqlStore:
 
         await self._database.run(script)
 
-    async def remove(self, job_id: str, fencing_token: int) -> None:
+    async def remove(self, job_id: str, fencing_token: int, refused_request: str = "") -> None:
         def script() -> Script[None]:
+            if refused_request:
+                yield "DELETE FROM requests WHERE request_id = ?", (refused_request,)
             if not (yield _REMOVE, (job_id, fencing_token)) and (yield _TOKEN, (job_id,)):
                 yield from _refuse(job_id, fencing_token)
 

@@ -32,7 +32,7 @@ class CreateCopySession(Action):
         self._sessions.check_free(self._spec.session_id)
 
     async def switch(self, plan: Plan) -> None:
-        await self._sessions.create(self._spec, self._token)
+        await self._sessions.create(self._spec, self._token, durable=False)
 
     async def switch_back(self, plan: Plan) -> None:
         await self._sessions.finish(self._spec.session_id, self._token, FinishAction.ABORT)

@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from blockyard.base.errors import InvalidArgument, ResourceNotFound
+from blockyard.base.errors import InvalidArgument, PointInTimeLost, ResourceNotFound
+from blockyard.base.ranges import ByteRange
 from blockyard.node.copying.common import CopyingSession
 from blockyard.node.copying.interposers import CopyBeforeWrite
-from blockyard.node.copying.spec import BitmapMode, FinishAction, SyncMode
+from blockyard.node.copying.spec import BitmapMode, Failure, FinishAction, Side, SyncMode
 from blockyard.node.core.dirty import DirtyBitmap
 from blockyard.node.graph import requests
 from blockyard.node.graph.chain import below_filters
@@ -13,8 +14,8 @@ from blockyard.node.graph.drain import drained
 from blockyard.node.graph.modes import ready_to_write
 
 if TYPE_CHECKING:
-    from blockyard.node.copying.spec import Failure
     from blockyard.node.graph.bitmaps import Bitmap
+    from blockyard.node.graph.node import Node
 
 
 class BackupSession(CopyingSession):
@@ -22,19 +23,31 @@ class BackupSession(CopyingSession):
 
     bitmap: "Bitmap | None" = None
 
+    @property
+    def flushes(self) -> "tuple[Node, ...]":
+        """The target alone: what a kill undoes of the source is what guests overwrote since, which nobody wants."""
+        assert self.target is not None
+        return (below_filters(self.target),)
+
     async def prepare(self) -> None:
         assert self.target is not None
         self.check_target_size()
-        bitmap = self._find_bitmap()
+        bitmap = self._find_bitmap() if not self.restored else None
         bits = await self.new_bits()
         base = self.top_base() if self.spec.sync is SyncMode.TOP else None
         await ready_to_write(self.graph, self.target)
         target = self.take(self.target, "target", writable=True)
         self.take(self.source, "source", writable=False)
         try:
-            self.filter = await self.open_filter("copy-before-write")
             self.work = self.new_work(base, target, bits)
+            if self.restored and not self.resumes:
+                return self._lose("the node ended, and what it had copied or kept is not known")
+            self.filter = await self.open_filter("copy-before-write")
+            if not self.resumes:
+                await self.settle_source()  # most of it, before guests are held
             async with drained(self.source):
+                if not self.resumes:
+                    await self.settle_source()
                 self._begin(bits, bitmap)
         except BaseException:
             await self._take_away()
@@ -47,7 +60,8 @@ class BackupSession(CopyingSession):
         assert self.filter is not None
         if bitmap is not None:
             bitmap.require_free()
-        self._seed(bits, bitmap)
+        if not self.resumes:
+            self._seed(bits, bitmap)
         interposer = CopyBeforeWrite(
             self.filter.children["file"],
             self.work,
@@ -61,10 +75,11 @@ class BackupSession(CopyingSession):
             self.bitmap = bitmap
 
     async def complete(self, action: FinishAction) -> None:
-        assert self.filter is not None and self.target is not None
+        assert self.target is not None
         if self.spec.sync is not SyncMode.NONE:
             await self.copy_rest()
         await requests.flush(self.target)
+        await self.seal()
         await self._take_away()
         if self.bitmap is not None:
             self.bitmap.thaw(self.bitmap.bits if self.spec.bitmap_mode is BitmapMode.NEVER else None)
@@ -116,5 +131,13 @@ class BackupSession(CopyingSession):
         left.merge(self.work.bits)
         return left
 
-    def _on_broken(self, failure: "Failure") -> None:
+    def _on_broken(self, failure: Failure) -> None:
         self.broken = failure
+        if self.kept is not None:
+            self.kept.distrust()
+
+    def _lose(self, why: str) -> None:
+        """Guests may have overwritten what the copy lacks: it can only be ended. They are not held up by it."""
+        assert self.target is not None
+        lost = PointInTimeLost(self.source.name, why)
+        self.broken = Failure(Side.TARGET, ByteRange(0, self.work.size), lost)

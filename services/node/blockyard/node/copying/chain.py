@@ -35,7 +35,8 @@ class StreamSession(ChainedSession):
         except BaseException:
             await self.undo()
             raise
-        bits.mark(0, bits.size)
+        if not self.resumes:
+            bits.mark(0, bits.size)
         self.work = self.new_work(self.base, None, bits)
 
     async def complete(self, action: FinishAction) -> None:
@@ -75,7 +76,8 @@ class CommitSession(ChainedSession):
         except BaseException:
             await self.undo()
             raise
-        bits.mark(0, bits.size)
+        if not self.resumes:
+            bits.mark(0, bits.size)
         self.work = self.new_work(self.base, target, bits)
 
     async def complete(self, action: FinishAction) -> None:

@@ -3,23 +3,27 @@
 Every preparation checks first and changes last; every change of the graph happens under a drain.
 """
 
+import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from blockyard.base.errors import (
     BlockError,
+    CatalogueNotWritten,
     InvalidArgument,
     NodeInUse,
     OperationUnsupported,
     SizeTooLarge,
 )
+from blockyard.node.copying.kept_map import KeptMap
 from blockyard.node.copying.session import Session
 from blockyard.node.copying.work import CopyWork, default_granularity
 from blockyard.node.core.dirty import MAX_BYTES, MAX_GRANULARITY, DirtyBitmap
-from blockyard.node.graph import modes, moving, surgery
+from blockyard.node.graph import modes, moving, requests, surgery
 from blockyard.node.graph.chain import below_filters
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.referring import reference_between
-from blockyard.node.interface.driver import BackingReference, Resizable
+from blockyard.node.interface.driver import BackingReference, FormatDriver, Resizable
 from blockyard.node.interface.flags import COMPRESSED, Preallocation, Role
 from blockyard.node.interface.interposer import Interposable, Interposer
 
@@ -33,10 +37,33 @@ SIZE_MAX: Final = MAX_GRANULARITY * MAX_BYTES * 8
 """What the largest map covers: 256 PiB."""
 
 
+def map_path(folder: Path, session_id: str) -> Path:
+    """The file of a session's map. Its id may be any text."""
+    return folder / f"{hashlib.sha256(session_id.encode()).hexdigest()[:32]}.map"
+
+
+def loses_unflushed(node: "Node") -> bool:
+    """Whether a kill of the process loses what was written and not flushed: a format keeps mappings in memory,
+    where a file's bytes are the kernel's at once."""
+    if isinstance(node.driver, FormatDriver) and not node.driver.transparent:
+        return True
+    return node.primary is not None and loses_unflushed(node.primary.node)
+
+
+def forgets(node: "Node") -> bool:
+    """Whether a node that comes back after a kill has lost what was in it, flushed or not."""
+    if node.driver.forgets:
+        return True
+    return any(forgets(edge.node) for edge in node.children.values() if edge.name != "target")
+
+
 class CopyingSession(Session):
     """What mirror, backup and commit share: a work map over the source and a target to write to."""
 
     async def new_bits(self) -> DirtyBitmap:
+        """The map: as an earlier process left it, or an empty one. Raises SizeTooLarge or CatalogueNotWritten."""
+        if self.kept is not None and self.resumes:
+            return self.kept.left
         granularity, size = self.spec.granularity, self.source.driver.size
         if size > SIZE_MAX:
             raise SizeTooLarge("source of a copy", size, SIZE_MAX)
@@ -44,12 +71,36 @@ class CopyingSession(Session):
             nodes = [node for node in (self.source, self.target) if node is not None]
             infos = [await below_filters(node).driver.info() for node in nodes]
             granularity = default_granularity([info.cluster_size for info in infos], size)
-        return DirtyBitmap(size, granularity)
+        if self.folder is None:
+            return DirtyBitmap(size, granularity)
+        try:
+            self.kept = KeptMap.create(map_path(self.folder, self.spec.session_id), size, granularity)
+        except OSError as problem:
+            raise CatalogueNotWritten(str(self.folder), str(problem)) from problem
+        return self.kept.left
 
     def new_work(self, base: "Node | None", target: "User | None", bits: DirtyBitmap) -> CopyWork:
         pool = self.graph.executors.share(self.source.name, user=self.spec.owner)
         flags = COMPRESSED if self.spec.compress else 0
-        return CopyWork(self.source, base, target, bits, pool, flags=flags, unmap=self.spec.unmap)
+        volatile = self.kept is not None and any(map(loses_unflushed, self.flushes))
+        return CopyWork(
+            self.source,
+            base,
+            target,
+            bits,
+            pool,
+            flags=flags,
+            unmap=self.spec.unmap,
+            kept=self.kept,
+            volatile=volatile,
+        )
+
+    async def settle_source(self) -> None:
+        """What the point in time shows is what a kill leaves, while guests are held: a format's mappings in memory
+        would be lost, and the copy be of another instant than the rest."""
+        source = below_filters(self.source)
+        if self.kept is not None and loses_unflushed(source):
+            await requests.flush(source)
 
     def top_base(self) -> "Node | None":
         """For sync TOP: what lies below the top layer."""
@@ -70,11 +121,13 @@ class CopyingSession(Session):
         assert self.target is not None
         definition = NodeDefinition(
             driver,
-            self.spec.filter_name,
+            self.filter_name,
             children={"file": self.source.name, "target": self.target.name},
             executor=self.source.executor,
         )
-        return await self.graph.open(definition, of_job=True)
+        opened = await self.graph.open(definition, of_job=True, restoring=self.restored)
+        self.filter_name = opened.name
+        return opened
 
     def interpose(self, interposer: Interposer | None) -> None:
         assert self.filter is not None
@@ -138,7 +191,9 @@ class ChainedSession(CopyingSession):
         if edge is not None:
             edge.frozen_reason = ""
         try:
-            await surgery.set_backing(self.graph, node, base, reference, header=True)
+            await surgery.set_backing(
+                self.graph, node, base, reference, header=True, together_with=self.seal_with_next_commit
+            )
         except BaseException:
             if edge is not None:
                 edge.frozen_reason = self._reason

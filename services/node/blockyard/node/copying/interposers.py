@@ -34,7 +34,11 @@ class CopyBeforeWrite:
         """Nothing of the range is left to copy, and no copy of it is under way."""
         work = self._work
         wide = _clamped(work, offset, length)
-        return not work.locks.busy(wide.offset, wide.length) and work.bits.next_dirty(wide.offset, wide.end) is None
+        free = not work.locks.busy(wide.offset, wide.length)
+        free = free and work.bits.next_dirty(wide.offset, wide.end) is None
+        if free and work.volatile:
+            work.expose(wide.offset, wide.length)
+        return free
 
     async def guest_write(self, offset: int, length: int, apply: Apply, *, exact: bool = True) -> None:
         wide = _clamped(self._work, offset, length)
@@ -45,6 +49,7 @@ class CopyBeforeWrite:
                 raise problem.failure.error from problem
             self._work.bits.clear_all()
             self._on_broken(problem.failure)
+        self._work.expose(wide.offset, wide.length)
         await apply(self._file)
 
 
@@ -60,15 +65,20 @@ class WriteBoth:
         """Writes to the source alone that are under way."""
 
     def free_now(self, offset: int, length: int) -> bool:
+        if self._work.kept is not None and not self.blocking:
+            # The write comes now; a kill between it and the mark that follows it must not hide it.
+            self._work.bits.mark(offset, length)
         return not self.blocking
 
     async def guest_write(self, offset: int, length: int, apply: Apply, *, exact: bool = True) -> None:
         if not self.blocking:
             self._passing += 1
+            key = self._work.begin(_clamped(self._work, offset, length))
             try:
                 await apply(self._file)
             finally:
                 self._passing -= 1
+                self._work.end(key)
             return
         work = self._work
         wide = _clamped(work, offset, length)
@@ -76,12 +86,16 @@ class WriteBoth:
             left_before = self._left(wide, ByteRange(offset, length))
             # A write from before the change of mode marks the map when it is done, perhaps in this very range.
             certain = exact and not self._passing
-            await apply(self._file)
-            if not exact or not await self._applied_there(offset, length, apply) or not certain:
-                return
-            work.bits.clear(wide.offset, wide.length)
-            for piece in left_before:
-                work.bits.mark(piece.offset, piece.length)
+            key = work.begin(wide)
+            try:
+                await apply(self._file)
+                if not exact or not await self._applied_there(offset, length, apply) or not certain:
+                    return
+                work.bits.clear(wide.offset, wide.length)
+                for piece in left_before:
+                    work.bits.mark(piece.offset, piece.length)
+            finally:
+                work.end(key)
 
     async def _applied_there(self, offset: int, length: int, apply: Apply) -> bool:
         """The same on the target. If that fails the recorder has marked the range: the job copies it again."""

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from blockyard.base.errors import InvalidArgument, NodeInUse
+from blockyard.base.failpoints import reach
 from blockyard.node.copying.common import ChainedSession
 from blockyard.node.copying.interposers import WriteBoth
 from blockyard.node.copying.spec import CopyMode, FinishAction, SyncMode
@@ -58,7 +59,8 @@ class MirrorSession(ChainedSession):
     def _begin(self, bits: DirtyBitmap) -> None:
         """Nothing is in flight in the source."""
         assert self.filter is not None
-        if self.spec.sync is not SyncMode.NONE:
+        if not self.resumes and (self.restored or self.spec.sync is not SyncMode.NONE):
+            # A map that was lost said of guests' writes, too: everything may differ.
             bits.mark(0, bits.size)
         self._both = WriteBoth(self.filter.children["file"], self.work, self.note_failure)
         self.set_copy_mode(self.spec.copy_mode)
@@ -90,6 +92,8 @@ class MirrorSession(ChainedSession):
             await requests.flush(self.target)
             if action is FinishAction.PIVOT:
                 await self._move_users(replaced or self.filter, self.target)
+            else:
+                await self.seal()
             self.stop_recording(below_filters(self.source))
             filter_ = self.detach_filter()
         await self.leave_behind(filter_)
@@ -104,13 +108,17 @@ class MirrorSession(ChainedSession):
         moved = moving.move_users(node, target)
         given = self.give_for_writing()
         moved.freeze(f"{self.spec.owner} moves the users of {node.name}")
+        unseal = self.seal_with_next_commit()
 
         def take_back() -> None:
             moved.undo()
             self.lend_again(given)
             self._permit_target(SOLE_WRITER)
+            unseal()
 
+        reach("node.pivot.before")
         await self.graph.kept.keep(take_back, *moved.touched.values())
+        reach("node.pivot.after")
         moved.thaw()
 
     def _permit_target(self, permissions: "Permissions") -> None:

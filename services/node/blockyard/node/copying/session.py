@@ -5,27 +5,42 @@ Invariants
 2. A session that is finished keeps its answer and does no work; nothing of it moves once `finish` has returned,
    and nothing else moves while it ends: what an order has claimed is in no map.
 3. Dropping the stream of orders ends no session: filter, map and tracking stay until it is finished.
+4. Where the node keeps a catalogue, a session is in it from before it is acknowledged, and its end is there
+   together with what the end changes of the graph, before a guest sees that: after a kill it has ended, or goes on.
 """
 
 import asyncio
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from blockyard.base.errors import OwnerMismatch, ResourceBusy
+from blockyard.base.failpoints import reach
 from blockyard.base.ranges import ByteRange
-from blockyard.node.copying.spec import Failure, FinishAction, Order, SessionSpec, SideFailed, Tally
+from blockyard.node.copying.kept_map import KeptMap
+from blockyard.node.copying.spec import KIND, Failure, FinishAction, Order, SessionSpec, SideFailed, Tally
 from blockyard.node.copying.work import CHUNK, CopyWork
 from blockyard.node.core.dirty import DirtyBitmap
+from blockyard.node.graph import requests
 from blockyard.node.graph.bitmaps import Bitmap
+from blockyard.node.graph.chain import below_filters
 from blockyard.node.graph.tracking import asker
 from blockyard.node.graph.user import SOLE_WRITER
 from blockyard.node.interface.permissions import Permissions
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from blockyard.node.graph.graph import Graph
     from blockyard.node.graph.node import Node
     from blockyard.node.graph.user import User
 
+_log: Final = logging.getLogger(__name__)
+
+CHECKPOINT_BYTES: Final = 16 << 20
+"""Bytes that a kill may undo before they are flushed: jobs' window, and what is copied again at most, with what is
+copied while the flush runs."""
 ORDER_MAX: Final = 64 << 20
 """Bytes of data of one order: a report comes at least this often."""
 
@@ -64,12 +79,13 @@ class Session:
     """Attributes that are gone once it has ended."""
 
     def __init__(
-        self, graph: "Graph", spec: SessionSpec, token: int, source: "Node", target: "Node | None"
+        self, graph: "Graph", spec: SessionSpec, token: int, source: "Node | None", target: "Node | None"
     ) -> None:
         self.graph = graph
         self.spec = spec
         self.token = token
-        self.source = source
+        if source is not None:
+            self.source: Node = source
         self.target = target
         self.filter: Node | None = None
         self.users: list[User] = []
@@ -77,8 +93,20 @@ class Session:
         self.broken: Failure | None = None
         self.recorder: Recorder | None = None
         self.work: CopyWork
+        self.folder: Path | None = None
+        """Where maps are kept; None if they end with the process."""
+        self.kept: KeptMap | None = None
+        self.restored = False
+        """An earlier process began it."""
+        self.resumes = False
+        """And its map says what is left."""
+        self.filter_name = spec.filter_name
+        self.sealed: FinishAction | None = None
+        """How it ends: it is so after a kill, too, from the next commit of the catalogue on."""
+        self._checkpoint: asyncio.Task[None] | None = None
         self._deferred: Failure | None = None
         self._ending = asyncio.Lock()
+        self._asked: FinishAction | None = None
         self._moving = 0
         """Steps of orders under way."""
         self._at_rest: asyncio.Future[None] | None = None
@@ -149,12 +177,51 @@ class Session:
         self._moving += 1
         asker.set(self.spec.owner)
         try:
-            return await self.work.step(within, limit)
+            done = await self.work.step(within, limit)
+            self._checkpoint_if_due()
+            return done
         finally:
             self._moving -= 1
             if not self._moving and self._at_rest is not None:
                 self._at_rest.set_result(None)
                 self._at_rest = None
+
+    # --- what a kill may undo ----------------------------------------------------------------------------
+
+    @property
+    def flushes(self) -> "tuple[Node, ...]":
+        """The nodes whose flush settles what was done: the one read for its guests' writes, the one written."""
+        return tuple(below_filters(node) for node in (self.source, self.target) if node is not None)
+
+    def _checkpoint_if_due(self) -> None:
+        kept = self.kept
+        if kept is None or not self.work.volatile or self._checkpoint is not None:
+            return
+        if kept.unsettled_bytes >= CHECKPOINT_BYTES:
+            self._checkpoint = asyncio.create_task(self.checkpoint(), name=f"checkpoint of {self.spec.session_id}")
+            self._checkpoint.add_done_callback(self._checkpointed)
+
+    def _checkpointed(self, task: "asyncio.Task[None]") -> None:
+        self._checkpoint = None
+        if not task.cancelled() and (problem := task.exception()) is not None:
+            # The copy goes on; the end of the session flushes again, and tells whoever asks for it.
+            _log.warning("checkpoint of copy session %s: %s", self.spec.session_id, problem)
+
+    async def checkpoint(self) -> None:
+        """What was done up to now stands whatever happens to the process. Raises what a flush raises."""
+        kept = self.kept
+        if kept is None or any(node.no_flush for node in self.flushes):
+            return
+        self.work.begin_checkpoint()
+        reach("node.checkpoint.before")
+        try:
+            for node in self.flushes:
+                await requests.flush(node)
+        except BaseException:
+            kept.abandon_checkpoint()
+            raise
+        kept.end_checkpoint()
+        reach("node.checkpoint.after")
 
     async def _rest(self) -> None:
         """Return when no order moves anything. Their callers see an end of the order, not an error."""
@@ -218,20 +285,62 @@ class Session:
                 raise self.broken.error
             self._wake()
             await self._rest()
+            if self._checkpoint is not None:
+                await asyncio.wait((self._checkpoint,))
+            self._asked = action
+            reach("node.finish.before")
             if action is FinishAction.ABORT:
+                await self.seal()
                 await self.undo()
             else:
                 await self.complete(action)
             self.finished = action
             self._wake()
 
+    def seal_with_next_commit(self) -> Callable[[], None]:
+        """Its end, as it was asked for, becomes durable together with what else the next commit makes durable; what
+        takes that back if it fails."""
+        self.sealed = self._asked
+        self.graph.kept.catalogue.touch(KIND, self.spec.session_id)
+        return self.unseal
+
+    def unseal(self) -> None:
+        """That commit failed."""
+        self.sealed = None
+        self.graph.kept.catalogue.touch(KIND, self.spec.session_id)
+
+    async def seal(self) -> None:
+        """Its end is durable now. Raises CatalogueNotWritten; then it has not ended."""
+        reach("node.seal.before")
+        await self.graph.kept.commit(self.seal_with_next_commit())
+        reach("node.seal.after")
+
     def retire(self) -> None:
         """It ended: the answer stays, the map and the nodes (each with its caches) go."""
         self.work.retire()
+        kept, self.kept = self.kept, None
+        if kept is not None:
+            kept.remove()
         if self.recorder is not None:
             self.recorder.bits = self.work.bits
         for name in self.lets_go:
             self.__dict__.pop(name, None)
+
+    async def suspend(self) -> None:
+        """Let go of the graph without an end: the next process goes on. Guests are gone already."""
+        async with self._ending:
+            self._wake()
+            await self._rest()
+            if self._checkpoint is not None:
+                await asyncio.wait((self._checkpoint,))
+            try:
+                if self.kept is not None and not self.broken:
+                    await self.checkpoint()
+                    self.kept.put_back()
+                    self.kept.close_whole()
+            finally:
+                self.kept = self.work.kept = None
+                await self.undo()
 
     def _wake(self) -> None:
         if self.recorder is not None:

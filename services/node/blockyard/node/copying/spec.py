@@ -1,10 +1,14 @@
 """What a copy session is asked to be, and what it reports. Pure data under the names of copy.proto."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Final
 
 from blockyard.base.errors import BlockError
 from blockyard.base.ranges import ByteRange
+
+KIND: Final = "copy-session"
+"""Of the catalogue's entries."""
 
 
 class CopyKind(IntEnum):
@@ -80,6 +84,8 @@ class SessionSpec:
     filter_name: str = ""
     backing_file: str = ""
     replaces: str = ""
+    domain: str = field(default="", compare=False)
+    """Which job store knows the owner; the same request from another store is the same request."""
 
 
 @dataclass(frozen=True, slots=True)

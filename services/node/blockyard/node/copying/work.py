@@ -5,16 +5,19 @@ range lock, then moved extent by extent as block status tells: data is copied, z
 already), and what the kind does not want is passed over. A chunk that fails goes back into the map.
 
 Invariants
-1. A granule is in the map, or its range is held or waited for in `locks`, or the target has it.
+1. A granule is in the map, or its range is held or waited for in `locks`, or the target has it. Where the map is
+   kept, this holds after a kill as well, with `unsettled` granules instead of locks (`kept_map`).
 2. `cursor` moves forward at every claim, so that orders that run side by side never claim the same chunk.
 """
 
 from typing import TYPE_CHECKING, Final
 
 from blockyard.base.errors import BlockError
+from blockyard.base.failpoints import reach
 from blockyard.base.ranges import ByteRange, align_down
 from blockyard.base.units import KIB, MIB
 from blockyard.node.copying import kernel
+from blockyard.node.copying.kept_map import KeptMap
 from blockyard.node.copying.spec import Failure, Side, SideFailed, Tally
 from blockyard.node.core.accounting import WRITE
 from blockyard.node.core.dirty import MAX_GRANULARITY, DirtyBitmap
@@ -51,6 +54,8 @@ class CopyWork:
         *,
         flags: int = 0,
         unmap: bool = True,
+        kept: KeptMap | None = None,
+        volatile: bool = False,
     ) -> None:
         self.source = source
         self.base = base
@@ -60,10 +65,27 @@ class CopyWork:
         self.locks = RangeLocks()
         self.cursor = 0
         self.total = Tally()
+        self.kept = kept
+        """The file that holds the map; None if it ends with the process."""
+        self.volatile = volatile
+        """A kill may undo what was copied until source and target were flushed."""
+        self._under_way: dict[int, ByteRange] = {}
+        """Ranges that someone writes to, or copies: a checkpoint must not settle them."""
+        self._next_key = 0
+        if kept is not None:
+            self.total.copied, self.total.zero, self.total.skipped, self.cursor = kept.figures
         self._pool = pool
         self._flags = flags
         self._zero_flags = MAY_UNMAP if unmap else 0
         self._end: tuple[int, int] | None = None
+
+    @classmethod
+    def ended(cls, size: int, remaining: int, granularity: int, total: Tally) -> "CopyWork":
+        """Of a session that is over: figures and nothing else."""
+        work = cls.__new__(cls)
+        work.bits, work.total, work.kept, work.cursor = DirtyBitmap(0, granularity), total, None, 0
+        work._end = size, remaining
+        return work
 
     @property
     def size(self) -> int:
@@ -77,6 +99,7 @@ class CopyWork:
     def retire(self) -> None:
         """Nothing moves any more: keep the figures, let the map and the nodes go."""
         self._end = self.size, self.remaining
+        self.kept = None
         self.bits = DirtyBitmap(0, self.bits.granularity)
         self.target = self.base = None
         del self.source
@@ -136,15 +159,54 @@ class CopyWork:
             position = piece.offset
             while (run := self.bits.next_dirty(position, piece.end)) is not None:
                 run = ByteRange(run.offset, min(run.end, piece.end) - run.offset)
+                key = self.begin(run)
                 self.bits.clear(run.offset, run.length)
+                reach("node.copy.before")
                 try:
                     await self._move_run(ByteRange(run.offset, min(run.end, self.size) - run.offset), tally)
                 except BaseException:
                     self.bits.mark(run.offset, run.length)
                     raise
+                finally:
+                    self.end(key)
+                reach("node.copy.after")
                 position = run.end
         self.total.add(tally)
+        if self.kept is not None:
+            total = self.total
+            self.kept.tell(total.copied, total.zero, total.skipped, self.cursor)
         return tally
+
+    # --- what a kill may undo --------------------------------------------------------------------------
+
+    def begin(self, run: ByteRange) -> int:
+        """Something is being done with the range that a kill may cut short: it counts as left until `end`."""
+        self._next_key += 1
+        if self.kept is not None:
+            self._under_way[self._next_key] = run
+            self.kept.unsettle(run.offset, run.length)
+        return self._next_key
+
+    def end(self, key: int) -> None:
+        """It is done, or in the map again. What a flush must settle stays unsettled."""
+        run = self._under_way.pop(key, None)
+        if run is None or self.kept is None or self.volatile:
+            return
+        if not any(run.overlaps(other) for other in self._under_way.values()):
+            self.kept.settle(run.offset, run.length)
+
+    def begin_checkpoint(self) -> None:
+        """What was done up to now is settled when source and target are flushed and `KeptMap.end_checkpoint` is
+        called; what is under way is not."""
+        assert self.kept is not None
+        self.kept.begin_checkpoint()
+        for run in self._under_way.values():
+            self.kept.unsettle(run.offset, run.length)
+
+    def expose(self, offset: int, length: int) -> None:
+        """A guest is let at the source, whose old data may be nowhere else after a kill (backup)."""
+        if self.volatile and self.kept is not None and self.kept.is_unsettled(offset, offset + length):
+            self.kept.exposed.mark(offset, min(length, self.size - offset))
 
     async def _move_run(self, run: ByteRange, tally: Tally) -> None:
         position = run.offset

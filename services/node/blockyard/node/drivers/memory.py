@@ -37,6 +37,7 @@ class MemoryDriver(ProtocolDriver):
     """Bytes in memory, lost at close."""
 
     name = "memory"
+    forgets = True
     reopens = False
     Options = MemoryOptions
 

@@ -25,7 +25,17 @@ from typing import Any, Final, Protocol
 from blockyard.base.errors import BlockError, ResourceBusy, ResourceNotFound
 from blockyard.node.interface.keeper import Drop, Entry, Keeper, Key, Put
 
-ORDER: Final = ("executor", "secret", "throttle-group", "node", "write-threshold", "bitmap", "attachment", "export")
+ORDER: Final = (
+    "executor",
+    "secret",
+    "throttle-group",
+    "node",
+    "write-threshold",
+    "bitmap",
+    "copy-session",
+    "attachment",
+    "export",
+)
 """The kinds there are, in the order in which they are restored."""
 
 

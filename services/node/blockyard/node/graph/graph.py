@@ -131,12 +131,20 @@ class Graph:
 
     # --- opening and closing ---------------------------------------------------------------------------
 
-    async def open(self, definition: NodeDefinition, *, validate_only: bool = False, of_job: bool = False) -> Node:
-        """Open a node and what is defined below it; all or nothing. `of_job`: a job's filter.
+    async def open(
+        self,
+        definition: NodeDefinition,
+        *,
+        validate_only: bool = False,
+        of_job: bool = False,
+        restoring: bool = False,
+    ) -> Node:
+        """Open a node and what is defined below it; all or nothing. `of_job`: a job's filter; `restoring`: under
+        the name that the service once chose.
 
         Raises catalogue errors.
         """
-        opener = Opener(self, of_job=of_job)
+        opener = Opener(self, of_job=of_job, restoring=restoring)
         node = await opener.open(definition)
         if validate_only:
             await opener.close()

@@ -69,7 +69,7 @@ class _Restoration:
 
     def highest_number(self) -> int:
         """Of the names that the service chose for nodes: new ones begin above."""
-        names = (key.name for key in self.owners if key.kind == "node")
+        names = (key.name for key in self.owners if key.kind in ("node", "copy-session"))
         return max((int(found[1]) for name in names if (found := _NUMBERED.fullmatch(name))), default=0)
 
     async def run(self, keys: Iterable[Key]) -> None:

@@ -5,9 +5,11 @@ request sees the graph before or after, never between. What can be part of a tra
 (`graph.actions`); the function here is the transaction of that one action.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from blockyard.base.errors import GraphCycle, NodeInUse, OperationUnsupported
+from blockyard.base.failpoints import reach
 from blockyard.node.graph import actions
 from blockyard.node.graph.chain import descends
 from blockyard.node.graph.drain import drained
@@ -49,12 +51,19 @@ async def remove_filter(graph: "Graph", filter_node: "Node") -> "Node":
 
 
 async def set_backing(
-    graph: "Graph", node: "Node", backing: "Node | None", reference: BackingReference | None, *, header: bool
+    graph: "Graph",
+    node: "Node",
+    backing: "Node | None",
+    reference: BackingReference | None,
+    *,
+    header: bool,
+    together_with: Callable[[], Callable[[], None]] | None = None,
 ) -> None:
     """Change what is below a layer: the header first (durably, and ordered after the mappings), then the edge.
 
     The catalogue holds the present link from before the header changes, and the new one before requests go on: a
-    crash between leaves the old or the new chain, and both give the guest the same data.
+    crash between leaves the old or the new chain, and both give the guest the same data. `together_with` may touch
+    what shall be kept in the same commit as the new link; it returns what takes that back.
     """
     driver = node.driver
     if header and not isinstance(driver, BackingChangeable):
@@ -74,7 +83,9 @@ async def set_backing(
         if header:
             assert isinstance(driver, BackingChangeable)
             await graph.kept.keep_link(node)
+            reach("node.header.before")
             await driver.change_backing(reference)
+            reach("node.header.after")
             node.backing_filename = reference.filename if reference else ""
             node.backing_format = reference.format if reference else ""
         async with drained(node):
@@ -83,7 +94,14 @@ async def set_backing(
             if new is not None:
                 node.children["backing"] = new
             refresh(node)
-            await graph.kept.keep(lambda: _restore_children(node, before), node)
+            take_back = together_with() if together_with is not None else None
+
+            def undo() -> None:
+                _restore_children(node, before)
+                if take_back is not None:
+                    take_back()
+
+            await graph.kept.keep(undo, node)
     except BaseException:
         if old is not None:
             old.frozen_reason = ""

@@ -145,6 +145,8 @@ class Driver(ABC):
     Options: ClassVar[type[Any]]
     children: ClassVar[tuple[ChildSlot, ...]] = ()
     primary: ClassVar[str] = "file"
+    forgets: ClassVar[bool] = False
+    """What is in it ends with the process."""
     compresses: ClassVar[bool] = False
     """A format that can store whole allocation units compressed."""
     copies_on_read: ClassVar[bool] = False

@@ -44,9 +44,7 @@ class CopyServicer(copy_pb2_grpc.CopyServiceServicer):
     async def AdoptCopySession(  # noqa: N802
         self, request: copy_pb2.AdoptCopySessionRequest, context: Context
     ) -> copy_pb2.CopySession:
-        session = self._sessions.get(request.session_id)
-        session.check_token(request.fencing_token)
-        return session_message(session)
+        return session_message(await self._sessions.own(request.session_id, request.fencing_token))
 
     async def ListCopySessions(  # noqa: N802
         self, request: copy_pb2.ListCopySessionsRequest, context: Context
@@ -56,11 +54,10 @@ class CopyServicer(copy_pb2_grpc.CopyServiceServicer):
     async def SetCopyMode(  # noqa: N802
         self, request: copy_pb2.SetCopyModeRequest, context: Context
     ) -> copy_pb2.CopySession:
-        session = self._sessions.get(request.session_id)
-        session.check_token(request.fencing_token)
+        session = await self._sessions.own(request.session_id, request.fencing_token)
         if not isinstance(session, MirrorSession):
             raise InvalidArgument("session_id", "a mirror", session.spec.kind.name.lower())
-        session.set_copy_mode(_enum(CopyMode, request.copy_mode, "copy_mode"))
+        await self._sessions.set_copy_mode(session, _enum(CopyMode, request.copy_mode, "copy_mode"))
         return session_message(session)
 
     async def FinishCopySession(  # noqa: N802
@@ -79,8 +76,7 @@ class CopyServicer(copy_pb2_grpc.CopyServiceServicer):
         first = await anext(orders, None)
         if first is None:
             return
-        session = self._sessions.get(first.session_id)
-        session.check_token(first.fencing_token)
+        session = await self._sessions.own(first.session_id, first.fencing_token)
         stream = _OrderStream(session, first.fencing_token or session.token)
         async for report in stream.reports(first, orders):
             yield report_message(report)
@@ -177,6 +173,7 @@ def spec_from(request: copy_pb2.CreateCopySessionRequest) -> SessionSpec:
         filter_name=request.filter_node_name,
         backing_file=request.backing_file,
         replaces=request.replaces_node_name,
+        domain=request.domain,
     )
 
 
@@ -213,6 +210,7 @@ def session_message(session: Session) -> copy_pb2.CopySession:
         skipped_bytes=total.skipped,
         finished=int(session.finished or 0),  # type: ignore[arg-type]
         snapshot_broken=session.broken is not None,
+        domain=spec.domain,
     )
 
 
