@@ -102,3 +102,11 @@ async def test_an_image_is_measured_before_it_is_there(cli: Cli):
     assert int(ran.json["fully_allocated_bytes"]) > 1 << 40
     ran = await cli("image", "measure", "--size", "1G", "--cluster-size", "2M")
     assert ran.code == 0 and ran.out.startswith("required")
+
+
+async def test_an_open_node_is_checked_under_its_name(cli: Cli, house: NodeHouse):
+    await house.client.nodes.open(qcow2(file("a.qcow2"), node_name="a"))
+    ran = await cli("image", "check", "a")
+    assert ran.code == 0 and ran.out.startswith("errors")
+    assert (await cli("image", "check", "a", "--repair", "all")).code == 0
+    assert (await cli("image", "check", "nobody")).code == Exit.NOT_FOUND

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from blockyard.base.errors import NodeInUse, OperationUnsupported
+from blockyard.base.errors import ImageCorrupt, NodeInUse, OperationUnsupported
 from blockyard.base.units import KIB, MIB
 from blockyard.node.drivers.qcow2 import compacting
 from blockyard.node.graph import internal_snapshots
@@ -148,6 +148,21 @@ async def test_the_whole_disk_is_discarded_and_its_file_is_nearly_empty_afterwar
         await compact(place.graph, place.graph.get("a"), untold)
         assert (tmp_path / "a.qcow2").stat().st_size < MIB
     assert_clean(tmp_path / "a.qcow2")
+
+
+async def test_an_image_with_damaged_metadata_is_left_alone(tmp_path: Path):
+    async with yard(tmp_path) as place:
+        await gaps(place)
+        await place.graph.close("a")
+        path = tmp_path / "a.qcow2"
+        image = bytearray(path.read_bytes())
+        table = int.from_bytes(image[48:56], "big")
+        block = int.from_bytes(image[table : table + 8], "big")
+        image[block + 2 * 25 : block + 2 * 26] = bytes(2)
+        path.write_bytes(image)
+        node = await place.open("qcow2", "a", "a.qcow2")
+        with pytest.raises(ImageCorrupt, match="errors"):
+            await compact(place.graph, node, untold)
 
 
 async def test_what_cannot_be_compacted_is_refused(tmp_path: Path):

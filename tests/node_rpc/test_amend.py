@@ -9,6 +9,7 @@ import pytest
 
 from blockyard.base.errors import (
     InvalidArgument,
+    NodeInUse,
     NodeNotFound,
     NodeReadOnly,
     OperationUnsupported,
@@ -163,3 +164,14 @@ async def test_a_data_file_is_renamed_and_need_not_be_raw_any_more(house: NodeHo
     await image(house)
     with pytest.raises(InvalidArgument):
         await amend("a", data_file="d.raw")
+async def test_a_snapshot_that_is_shown_stands_in_the_way_of_an_amendment(house: NodeHouse):
+    await image(house)
+    await house.client.snapshots.create("a", "one")
+    await house.client.snapshots.open("a", "one", "shown")
+    with pytest.raises(NodeInUse) as refused:
+        await house.client.operations.amend("a", compat="v2")
+    assert "node/shown" in refused.value.owners
+    await house.client.nodes.close("shown")
+    await house.client.operations.amend("a", compat="v2")
+    await house.client.snapshots.open("a", "one", "shown")
+    assert await house.client.data.read("shown", MIB, 70_000) == b"x" * 70_000

@@ -239,28 +239,35 @@ async def map_(
 
 
 @app.command
-async def check(filename: str, /, *, format: str, repair: str = "", options: Globals = DEFAULTS) -> None:
-    """Compare an image's metadata with itself, and repair it if asked. The file must not be open.
+async def check(filename: str, /, *, format: str = "", repair: str = "", options: Globals = DEFAULTS) -> None:
+    """Compare an image's metadata with itself, and repair it if asked.
+
+    A file must not be open. The guests of an open node wait while it is checked.
 
     Exits with 1 if errors or leaks are left.
 
     Examples:
       blockyard image check disk.qcow2 --format qcow2
       blockyard image check disk.qcow2 --format qcow2 --repair leaks
+      blockyard image check disk
 
     Parameters
     ----------
     filename
-        The image file.
+        The image file; without --format an open node.
     format
-        Its format.
+        The format of the file.
     repair
         leaks: give lost clusters back. all: errors too; work on a copy.
     """
     from blockyard.cli.describe import check_facts
 
     async with connected(options) as (client, out):
-        result = await client.images.check(filename, format, repair=repair)
+        if format:
+            result = await client.images.check(filename, format, repair=repair)
+        else:
+            with image_operations.shown(options, f"check {filename}") as progress:
+                result = await client.operations.check(filename, repair=repair, progress=progress)
         out.one(result, check_facts)
     if result.corruptions or result.check_errors:
         raise CommandFailed(

@@ -53,7 +53,7 @@ async def amend(
     given = dict(setting.partition("=")[::2] for setting in set_)
     values: dict[str, Any] = {name: text if name in _TEXTS else guessed(text) for name, text in given.items()}
     async with connected(options) as (client, out), _node(client, target, format) as name:
-        with _shown(options, f"amend {target}") as progress:
+        with shown(options, f"amend {target}") as progress:
             state = await client.operations.amend(
                 name, force=force, validate_only=dry_run, progress=progress, **values
             )
@@ -98,7 +98,7 @@ async def rebase(
     async with connected(options) as (client, out), _node(client, target, format, alone=unsafe) as name:
         closing = _node(client, backing, backing_format, read_only=True) if backing and format else _named(backing)
         async with closing as below:
-            with _shown(options, f"rebase {target}") as progress:
+            with shown(options, f"rebase {target}") as progress:
                 result = await client.operations.rebase(
                     name,
                     below,
@@ -157,7 +157,7 @@ async def compare(
         _node(client, first, format, read_only=True) as one,
         _node(client, second, second_format or format, read_only=True) as other,
     ):
-        with _shown(options, f"compare {first} {second}") as progress:
+        with shown(options, f"compare {first} {second}") as progress:
             result = await client.operations.compare(
                 one, other, strict=strict, offset=offset, length=length, progress=progress
             )
@@ -203,7 +203,7 @@ async def checksum(
     from blockyard.cli.describe import checksum_facts
 
     async with connected(options) as (client, out), _node(client, target, format, read_only=True) as name:
-        with _shown(options, f"checksum {target}") as progress:
+        with shown(options, f"checksum {target}") as progress:
             result = await client.operations.checksum(
                 name,
                 snapshot=snapshot,
@@ -245,7 +245,7 @@ async def scrub(
     from blockyard.cli.describe import scrub_facts
 
     async with connected(options) as (client, out), _node(client, target, format, read_only=True) as name:
-        with _shown(options, f"scrub {target}") as progress:
+        with shown(options, f"scrub {target}") as progress:
             result = await client.operations.scrub(name, sums, snapshot=snapshot, progress=progress)
         out.one(result, scrub_facts)
     if not result.intact:
@@ -278,7 +278,7 @@ async def compact(
     from blockyard.cli.describe import compaction_facts
 
     async with connected(options) as (client, out), _node(client, target, format, alone=True) as name:
-        with _shown(options, f"compact {target}") as progress:
+        with shown(options, f"compact {target}") as progress:
             result = await client.operations.compact(name, detect_zeroes=detect_zeroes, progress=progress)
         out.one(result, compaction_facts)
 
@@ -366,7 +366,7 @@ async def _node(
         await asyncio.shield(client.nodes.close(node_name, allow_missing=True))
 
 
-class _shown:  # noqa: N801
+class shown:  # noqa: N801
     """Shows the progress of an operation while the body runs."""
 
     def __init__(self, options: Globals, title: str) -> None:

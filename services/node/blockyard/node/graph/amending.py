@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blockyard.base.errors import InvalidArgument, OperationUnsupported
 from blockyard.node.graph.drain import drained
+from blockyard.node.graph.internal_snapshots import check_none_shown
 from blockyard.node.graph.modes import ready_to_write
 from blockyard.node.graph.user import WRITER, User
 from blockyard.node.interface.driver import FormatDriver
@@ -62,7 +63,8 @@ async def _make(graph: "Graph", node: "Node", step: AmendStep, wanted: Set[str],
         await graph.resize(node.name, step.size, Preallocation.OFF)
         return
     before = _reference(node)
-    async with drained(node):
+    async with graph.snapshot_lock, drained(node):
+        check_none_shown(node, "amend")
         if _REFERENCE & wanted:
             # The present link is kept from before the header names another one (see `surgery.set_backing`).
             await graph.kept.keep_link(node)

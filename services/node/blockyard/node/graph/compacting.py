@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from blockyard.base.errors import NodeInUse, OperationUnsupported
+from blockyard.base.errors import ImageCorrupt, OperationUnsupported
 from blockyard.base.units import MIB
 from blockyard.node.graph import requests
 from blockyard.node.graph.drain import drained
-from blockyard.node.graph.internal_snapshots import beside
+from blockyard.node.graph.internal_snapshots import check_none_shown
 from blockyard.node.graph.modes import ready_to_write
 from blockyard.node.graph.user import WRITER, User
 from blockyard.node.interface.driver import Checkable, FormatDriver
 from blockyard.node.interface.flags import MAY_UNMAP
-from blockyard.node.interface.internal_snapshots import HasSnapshots
 from blockyard.node.interface.mapping import MapKind
 from blockyard.node.interface.operations import Compactable, Progress, untold
 
@@ -50,7 +49,8 @@ class Compacted:
 async def compact(graph: "Graph", node: "Node", progress: Progress, *, detect_zeroes: bool = False) -> Compacted:
     """`detect_zeroes`: read all data, and give back clusters of zeroes too.
 
-    Raises OperationUnsupported, NodeReadOnly, or NodeInUse for a snapshot that is open.
+    Raises OperationUnsupported, NodeReadOnly, NodeInUse for a snapshot that is open, or ImageCorrupt for an image
+    that must be repaired first.
     """
     if not isinstance(node.driver, Compactable) or not isinstance(node.driver, Checkable):
         raise OperationUnsupported(node.name, node.driver.name, "compact an image")
@@ -78,7 +78,13 @@ class _Compaction:
         async with self._still() as driver:
             await requests.flush(self._node)
             assert isinstance(driver, Checkable)
-            result.leaked = (await driver.check(True, False, untold)).leaks_fixed
+            report = await driver.check(True, False, untold)
+            if report.corruptions or report.check_errors:
+                found = f"{report.corruptions} errors, {report.check_errors} places not checked"
+                raise ImageCorrupt(
+                    self._node.filename or self._node.name, "metadata", "none that is damaged", found
+                )
+            result.leaked = report.leaks_fixed
         if detect_zeroes:
             await self._drop_zeroes()
         async with self._still() as driver:
@@ -91,9 +97,7 @@ class _Compaction:
     async def _still(self) -> AsyncIterator[Compactable]:
         """The driver, while no request is in flight and nobody opens a snapshot of the image."""
         async with self._graph.snapshot_lock:
-            for other in beside(self._node):
-                if isinstance(other.driver, HasSnapshots) and other.driver.shown_snapshot:
-                    raise NodeInUse(self._node.name, "compact", f"node/{other.name}, which shows a snapshot of it")
+            check_none_shown(self._node, "compact")
             async with drained(self._node):
                 assert isinstance(self._node.driver, Compactable)
                 yield self._node.driver

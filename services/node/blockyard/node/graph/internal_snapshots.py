@@ -106,6 +106,16 @@ async def delete(graph: "Graph", node: "Node", identifier: str, name: str) -> Sn
     return found
 
 
+def check_none_shown(node: "Node", operation: str) -> None:
+    """Raises NodeInUse if another node shows a snapshot of the image: it reads places that are about to move.
+
+    Call it with `graph.snapshot_lock` held.
+    """
+    for other in beside(node):
+        if isinstance(other.driver, HasSnapshots) and other.driver.shown_snapshot:
+            raise NodeInUse(node.name, operation, f"node/{other.name}, which shows a snapshot of it")
+
+
 def beside(node: "Node") -> "Iterator[Node]":
     """All nodes that stand on the same file, through whatever is between."""
     bottom = node

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from blockyard.base.errors import InvalidArgument, OperationUnsupported
+from blockyard.base.errors import InvalidArgument, OperationUnsupported, ResourceBusy
 from blockyard.base.ranges import is_power_of_two
 from blockyard.node.drivers.qcow2 import flattening, rebasing, widths
 from blockyard.node.drivers.qcow2.image import Image
@@ -98,7 +98,19 @@ def plan(image: Image, options: Qcow2AmendOptions, reload: Reload) -> list[Amend
         steps.append(AmendStep("size", size=options.size))
     if version < image.header.version:
         steps.append(AmendStep("downgrade", downgrade))
-    return steps
+    return [replace(step, run=_alone(image, step.run)) if step.run is not None else step for step in steps]
+
+
+def _alone(image: Image, run: Callable[[Progress], Awaitable[None]]) -> Callable[[Progress], Awaitable[None]]:
+    """The step, while no snapshot is taken or read."""
+
+    async def locked(progress: Progress) -> None:
+        async with image.changing:
+            if image.reading:
+                raise ResourceBusy("snapshot", ", ".join(image.reading), "a call that reads it")
+            await run(progress)
+
+    return locked
 
 
 def wanted_reference(image: Image, options: Qcow2AmendOptions) -> BackingReference | None:
