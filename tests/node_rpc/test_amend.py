@@ -164,6 +164,8 @@ async def test_a_data_file_is_renamed_and_need_not_be_raw_any_more(house: NodeHo
     await image(house)
     with pytest.raises(InvalidArgument):
         await amend("a", data_file="d.raw")
+
+
 async def test_a_snapshot_that_is_shown_stands_in_the_way_of_an_amendment(house: NodeHouse):
     await image(house)
     await house.client.snapshots.create("a", "one")
