@@ -15,7 +15,7 @@ try:
 
     _deflate_module: Any = isal_zlib
     _LEVEL = 3
-    """Text to 0.292 of its size; level 1 makes 0.303 at the same speed, zlib 6, which QEMU takes, 0.266."""
+    """Text to 0.293 of its size, 300 MB/s on a core; level 1: 0.304, 455 MB/s; zlib 6, as QEMU: 0.275, 42 MB/s."""
 except ImportError:  # pragma: no cover - a platform without the wheel
     _deflate_module = zlib
     _LEVEL = 1
