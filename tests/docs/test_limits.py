@@ -8,7 +8,7 @@ from blockyard.base.units import GIB, KIB, MIB
 from blockyard.jobs.config import JobsConfig
 from blockyard.jobs.copying import window
 from blockyard.jobs.lifecycle import manager, orphans
-from blockyard.jobs.rpc import operations
+from blockyard.jobs.rpc import forwarding, operations
 from blockyard.jobs.store import port as job_store
 from blockyard.jobs.store import postgres
 from blockyard.keeping import sqlite as kept_sqlite
@@ -153,6 +153,9 @@ EXPECTED: dict[tuple[str, str], list[str]] = {
     ("jobs", "answers remembered"): [number(manager.MAX_REQUESTS)],
     ("jobs", "wait of WaitOperation"): [f"{operations.MAX_WAIT_SECONDS:g} s"],
     ("jobs", "between two looks"): [f"{orphans.ROUND_SECONDS:g} s"],
+    ("jobs", "replicas that calls are forwarded to"): [
+        str(forwarding.MAX_PEERS), f"{forwarding.FORWARD_SECONDS:g} s"
+    ],
     ("jobs", "steps of a job's history"): [str(job_store.MAX_STEPS)],
     ("jobs", "silence of a replica"): [f"{JobsConfig().lease_seconds:g} s"],
     ("jobs", "wait for the database"): [f"{postgres.CONNECT_SECONDS + postgres.SCRIPT_SECONDS:g} s"],

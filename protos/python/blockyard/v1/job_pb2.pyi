@@ -210,7 +210,7 @@ class JobError(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ..., advice: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ..., side: _Optional[_Union[_copy_pb2.CopySide, str]] = ..., error_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("job_id", "stream", "commit", "mirror", "backup", "speed_bytes_per_second", "auto_finalize", "auto_dismiss", "filter_node_name", "state", "outcome", "progress", "error", "ignored_errors", "io_status", "user_paused", "allowed_verbs", "create_time", "start_time", "end_time", "etag", "trace_id", "labels", "node_names")
+    __slots__ = ("job_id", "stream", "commit", "mirror", "backup", "speed_bytes_per_second", "auto_finalize", "auto_dismiss", "filter_node_name", "state", "outcome", "progress", "error", "ignored_errors", "io_status", "user_paused", "allowed_verbs", "create_time", "start_time", "end_time", "etag", "trace_id", "labels", "node_names", "history")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -242,6 +242,7 @@ class Job(_message.Message):
     TRACE_ID_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     NODE_NAMES_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     stream: StreamOptions
     commit: CommitOptions
@@ -266,7 +267,20 @@ class Job(_message.Message):
     trace_id: str
     labels: _containers.ScalarMap[str, str]
     node_names: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, job_id: _Optional[str] = ..., stream: _Optional[_Union[StreamOptions, _Mapping]] = ..., commit: _Optional[_Union[CommitOptions, _Mapping]] = ..., mirror: _Optional[_Union[MirrorOptions, _Mapping]] = ..., backup: _Optional[_Union[BackupOptions, _Mapping]] = ..., speed_bytes_per_second: _Optional[int] = ..., auto_finalize: _Optional[bool] = ..., auto_dismiss: _Optional[bool] = ..., filter_node_name: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., outcome: _Optional[_Union[JobOutcome, str]] = ..., progress: _Optional[_Union[JobProgress, _Mapping]] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., ignored_errors: _Optional[int] = ..., io_status: _Optional[_Union[_types_pb2.IoStatus, str]] = ..., user_paused: _Optional[bool] = ..., allowed_verbs: _Optional[_Iterable[_Union[JobVerb, str]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., trace_id: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., node_names: _Optional[_Iterable[str]] = ...) -> None: ...
+    history: _containers.RepeatedCompositeFieldContainer[JobStep]
+    def __init__(self, job_id: _Optional[str] = ..., stream: _Optional[_Union[StreamOptions, _Mapping]] = ..., commit: _Optional[_Union[CommitOptions, _Mapping]] = ..., mirror: _Optional[_Union[MirrorOptions, _Mapping]] = ..., backup: _Optional[_Union[BackupOptions, _Mapping]] = ..., speed_bytes_per_second: _Optional[int] = ..., auto_finalize: _Optional[bool] = ..., auto_dismiss: _Optional[bool] = ..., filter_node_name: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., outcome: _Optional[_Union[JobOutcome, str]] = ..., progress: _Optional[_Union[JobProgress, _Mapping]] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., ignored_errors: _Optional[int] = ..., io_status: _Optional[_Union[_types_pb2.IoStatus, str]] = ..., user_paused: _Optional[bool] = ..., allowed_verbs: _Optional[_Iterable[_Union[JobVerb, str]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., trace_id: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., node_names: _Optional[_Iterable[str]] = ..., history: _Optional[_Iterable[_Union[JobStep, _Mapping]]] = ...) -> None: ...
+
+class JobStep(_message.Message):
+    __slots__ = ("time", "state", "note", "trace_id")
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    TRACE_ID_FIELD_NUMBER: _ClassVar[int]
+    time: _timestamp_pb2.Timestamp
+    state: JobState
+    note: str
+    trace_id: str
+    def __init__(self, time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[JobState, str]] = ..., note: _Optional[str] = ..., trace_id: _Optional[str] = ...) -> None: ...
 
 class CreateJobRequest(_message.Message):
     __slots__ = ("job", "request_id", "validate_only")

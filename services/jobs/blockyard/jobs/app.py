@@ -17,6 +17,7 @@ from blockyard.base.clock import Clock, SystemClock
 from blockyard.jobs.config import JobsConfig
 from blockyard.jobs.lifecycle.manager import Manager
 from blockyard.jobs.node.remote import RemoteNode
+from blockyard.jobs.rpc.forwarding import Peers
 from blockyard.jobs.rpc.operations import OperationsServicer
 from blockyard.jobs.rpc.service import JobServicer
 from blockyard.jobs.store.memory import MemoryStore
@@ -53,7 +54,8 @@ async def serving(config: JobsConfig, *, telemetry: Telemetry | None = None) -> 
             patience=config.patience,
         )
         await manager.start()
-        jobs = JobServicer(manager)
+        peers = Peers(telemetry)
+        jobs = JobServicer(manager, peers)
         service = Service(SERVICE, add_JobServiceServicer_to_server, jobs, telemetry)
         operations = Service(OPERATIONS, add_OperationsServicer_to_server, OperationsServicer(jobs), telemetry)
         try:
@@ -72,6 +74,7 @@ async def serving(config: JobsConfig, *, telemetry: Telemetry | None = None) -> 
                     await manager.stop()
         finally:
             await manager.stop()
+            await peers.close()
 
 
 @asynccontextmanager

@@ -296,4 +296,5 @@ class Job:
             revision=self.revision,
             trace_id=self.trace_id,
             node_names=tuple(name for name in named if name),
+            history=tuple(self.history),
         )

@@ -239,6 +239,10 @@ class Manager:
         _log.info("job %s is taken up in state %s", record.job_id, record.state)
         job = self._recalled(record)
         job.note_taken_over(self._tenancy.number)
+        try:
+            await job.save()
+        except TakenOver:
+            return
         self._run(job, resumed=True)
 
     async def _live(self, runner: Runner) -> None:
@@ -354,14 +358,17 @@ class Manager:
 
     async def _mine(self, job_id: str) -> Runner:
         """Raises ResourceNotFound, JobElsewhere or JobStoreUnavailable."""
-        runner = self._runners.get(job_id)
-        if runner is not None and _shown(runner):
-            return runner
+        await self.locate(job_id)
+        return self._find(job_id)
+
+    async def locate(self, job_id: str) -> None:
+        """Raises JobElsewhere for a job of another replica, with its address, or JobStoreUnavailable."""
+        if job_id in self._runners:
+            return
         if self._store.shared and await self._store.find(job_id) is not None:
             owner = await self._store.owner_of(job_id)
             told = (owner.address or f"jobs service #{owner.number}") if owner else "nobody at this moment"
             raise JobElsewhere(job_id, told)
-        raise ResourceNotFound("job", job_id)
 
     def _find(self, job_id: str) -> Runner:
         runner = self._runners.get(job_id)

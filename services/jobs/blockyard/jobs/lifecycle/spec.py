@@ -16,6 +16,7 @@ from blockyard.jobs.copying.policy import Fault, IoStatus
 from blockyard.jobs.copying.progress import ProgressView
 from blockyard.jobs.kinds.base import Kind
 from blockyard.jobs.lifecycle.table import JobState, JobVerb
+from blockyard.jobs.store.port import Step
 
 MAX_LABELS: Final = 64
 MAX_LABEL_LENGTH: Final = 256
@@ -82,6 +83,7 @@ class JobView:
     revision: int
     trace_id: str
     node_names: tuple[str, ...]
+    history: tuple[Step, ...] = ()
 
     @property
     def job_id(self) -> str:

@@ -22,6 +22,7 @@ from blockyard.jobs.lifecycle.spec import JobOutcome, JobSpec, JobView
 from blockyard.jobs.lifecycle.table import JobState, JobVerb
 from blockyard.jobs.lifecycle.watch import Change, Event
 from blockyard.jobs.node.port import BitmapMode, CopyMode, CopySide, FinishAction, OnCbwError, SyncMode
+from blockyard.jobs.store.port import Step
 from blockyard.jobs.store.records import enum_of
 from blockyard.jobs.wire import from_wire, to_wire
 from blockyard.v1 import copy_pb2, drivers_pb2, job_pb2, types_pb2
@@ -93,6 +94,7 @@ def job_message(view: JobView) -> job_pb2.Job:
         trace_id=view.trace_id,
         labels=spec.labels,
         node_names=view.node_names,
+        history=map(_step, view.history),
     )
     fill_options(getattr(job, spec.kind.name), spec.kind)
     if view.fault:
@@ -182,6 +184,11 @@ def _error(fault: Fault) -> job_pb2.JobError:
         side=to_wire(copy_pb2.CopySide, fault.side),
         error_time=_time(fault.wall_ns),
     )
+
+
+def _step(step: Step) -> job_pb2.JobStep:
+    state = to_wire(job_pb2.JobState, JobState(step.state))
+    return job_pb2.JobStep(time=_time(step.wall_ns), state=state, note=step.note, trace_id=step.trace_id)
 
 
 def _time(wall_ns: int) -> Timestamp | None:
