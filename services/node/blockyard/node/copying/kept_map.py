@@ -24,6 +24,7 @@ Invariants
 import mmap
 import os
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
@@ -52,10 +53,14 @@ def this_boot() -> str:
 class MappedBits(DirtyBitmap):
     """A bitmap whose bits lie in somebody else's memory."""
 
-    __slots__ = ("_memory",)
+    __slots__ = ("_memory", "_outgrown")
 
-    def __init__(self, size: int, granularity: int, memory: memoryview) -> None:
+    def __init__(
+        self, size: int, granularity: int, memory: memoryview, outgrown: Callable[[], None] = lambda: None
+    ) -> None:
+        """`outgrown` is called when what it maps changes its size, which the memory cannot follow."""
         self._memory: memoryview | None = None
+        self._outgrown = outgrown
         super().__init__(size, granularity)
         assert len(memory) == len(self._bits)
         self._memory = memory
@@ -64,11 +69,14 @@ class MappedBits(DirtyBitmap):
         self._recount()
 
     def _set_bits(self, bits: bytearray) -> None:
-        """The bits as a whole. They stay where they are: what they map has a fixed size."""
-        if self._memory is None:
-            super()._set_bits(bits)
-        else:
+        """The bits as a whole. They stay where they are as long as they fit there."""
+        if self._memory is not None and len(self._memory) == len(bits):
             self._memory[:] = bits
+            return
+        if self._memory is not None:
+            self._memory = None
+            self._outgrown()
+        super()._set_bits(bits)
 
     def let_go(self) -> None:
         """From now on they lie in memory of our own."""
@@ -86,7 +94,9 @@ class KeptMap:
         self._view = memoryview(memory)
         length = _part_bytes(size, granularity)
         starts = [_HEADER_BYTES + index * length for index in range(_PARTS)]
-        parts = [MappedBits(size, granularity, self._view[start : start + length]) for start in starts]
+        parts = [
+            MappedBits(size, granularity, self._view[start : start + length], self.distrust) for start in starts
+        ]
         self.left, self._collecting, self._settling, self.exposed = parts
         self.granularity = granularity
         self.size = size
@@ -184,7 +194,8 @@ class KeptMap:
 
     def unsettle(self, offset: int, length: int) -> None:
         """A kill may undo what is done, or being done, with these granules."""
-        self._collecting.mark(offset, min(length, self.size - offset))
+        if offset < self.size:
+            self._collecting.mark(offset, min(length, self.size - offset))
 
     def settle(self, offset: int, length: int) -> None:
         """It may not, nor what was done with them before."""

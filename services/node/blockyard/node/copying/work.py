@@ -206,7 +206,7 @@ class CopyWork:
     def expose(self, offset: int, length: int) -> None:
         """A guest is let at the source, whose old data may be nowhere else after a kill (backup)."""
         if self.volatile and self.kept is not None and self.kept.is_unsettled(offset, offset + length):
-            self.kept.exposed.mark(offset, min(length, self.size - offset))
+            self.kept.exposed.mark(offset, min(length, self.kept.size - offset))
 
     async def _move_run(self, run: ByteRange, tally: Tally) -> None:
         position = run.offset

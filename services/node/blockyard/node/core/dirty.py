@@ -111,7 +111,7 @@ class DirtyBitmap:
             self._granules = granules
             length = -(-granules // 8)
             # A bytearray that numpy looks at cannot change its length.
-            self._set_bits(self._bits[:length] + bytes(max(0, length - len(self._bits))))
+            self._set_bits(bytearray(self._bits[:length]) + bytes(max(0, length - len(self._bits))))
             if size < self.size:
                 self._mask_tail()
                 self._recount()
