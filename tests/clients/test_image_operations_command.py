@@ -110,3 +110,16 @@ async def test_an_open_node_is_checked_under_its_name(cli: Cli, house: NodeHouse
     assert ran.code == 0 and ran.out.startswith("errors")
     assert (await cli("image", "check", "a", "--repair", "all")).code == 0
     assert (await cli("image", "check", "nobody")).code == Exit.NOT_FOUND
+
+
+async def test_an_image_with_a_data_file_is_created_mapped_and_opened(cli: Cli, house: NodeHouse):
+    create = ("image", "create", "m.qcow2", "--format", "qcow2", "--size", "1M", "--extended-l2")
+    ran = await cli(*create, "--data-file", "m.raw", "--data-file-raw", "-o", "json")
+    assert ran.json["format_specific"]["data-file"] == {"string_value": "m.raw"}
+    ran = await cli("image", "map", "m.qcow2", "--format", "qcow2")
+    assert ran.code != 0 and "data_file" in ran.err
+    ran = await cli("image", "map", "m.qcow2", "--format", "qcow2", "--follow-data-file", "-o", "json")
+    assert sum(int(extent["length_bytes"]) for extent in ran.json) == MIB
+    settings = ("--set", "follow_data_file=true", "--set", "overlap_checks.inactive_l2=true")
+    assert (await cli("node", "open", "m.qcow2", "--format", "qcow2", "--name", "m", *settings)).code == 0
+    assert '"inactive_l2": true' in (await house.client.nodes.get("m")).full_open_options

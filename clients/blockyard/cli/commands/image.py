@@ -196,6 +196,7 @@ async def map_(
     length: Size = 0,
     top_only: bool = False,
     force_share: bool = False,
+    follow_data_file: bool = False,
     options: Globals = DEFAULTS,
 ) -> None:
     """List where an image has data, zeroes and holes, layer by layer.
@@ -220,14 +221,18 @@ async def map_(
         Only what this image holds itself: its backing files are not opened.
     force_share
         Also if another process writes to it; the map may be torn.
+    follow_data_file
+        Open the external data file that the image names; else such an image is refused.
     """
     from blockyard.cli.describe import EXTENTS
     from blockyard.client.definitions import NO_NODE, image, reference
 
     node_name = f"map-{uuid.uuid4().hex[:8]}"
     definition = image(format, filename, node_name=node_name, read_only=True, force_share=force_share)
-    if top_only and definition.WhichOneof("driver") == "qcow2":
-        definition.qcow2.backing.CopyFrom(reference(NO_NODE))
+    if definition.WhichOneof("driver") == "qcow2":
+        definition.qcow2.follow_data_file = follow_data_file
+        if top_only:
+            definition.qcow2.backing.CopyFrom(reference(NO_NODE))
     async with connected(options) as (client, out):
         await client.nodes.open(definition)
         try:

@@ -56,6 +56,7 @@ async def open(
       blockyard node open base.raw --format raw --name base --read-only
       blockyard node open top.qcow2 --format qcow2 --name top --backing base
       blockyard node open disk.qcow2 --format qcow2 --set l2_cache_size=64M --set discard=ignore
+      blockyard node open meta.qcow2 --format qcow2 --set follow_data_file=true --set overlap_check=all
       blockyard node open --format null --set size=1G --set latency_ns=100000
       blockyard node open --format throttle --set file=disk --set throttle_group=gold --name limited
       blockyard node open --format snapshot-access --set file=keep --name past --read-only
