@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,12 @@ import pytest
 from blockyard.base.errors import (
     DataFileDenied,
     DataFileMissing,
+    FileBusy,
     FileExists,
     ImageCorrupt,
     InvalidArgument,
     OperationUnsupported,
+    PermissionConflict,
 )
 from blockyard.base.units import KIB, MIB
 from blockyard.node.drivers.qcow2 import rebasing
@@ -401,6 +404,27 @@ async def test_creating_makes_both_files_or_none(ground: Ground):
     await images.create(graph, ImageOrder("disk", "qcow2", MIB, {"data_file": "other", "data_file_raw": True}))
     assert (ground.root / "other").stat().st_size == MIB
     assert_clean(ground.root / "disk")
+
+
+@pytest.mark.parametrize("name", ["disk", "./disk"])
+async def test_an_image_that_names_itself_as_its_data_file_is_refused_and_left_alone(name: str, ground: Ground):
+    await created(ground)
+    node = await opened(ground)
+    await rebasing.change_data_file(driver_of(node).image, name)
+    await ground.close_all()
+    before = (ground.root / "disk").read_bytes()
+    graph = graph_of(ground)
+    for read_only in (False, True):
+        wanted = replace(disk(follow_data_file=True), read_only=read_only)
+        with pytest.raises((InvalidArgument, FileBusy)):
+            await graph.open(wanted)
+    file = NodeDefinition("file", node_name="both", options={"filename": "disk"})
+    await graph.open(file)
+    children = {"file": "both", "data-file": "both"}
+    with pytest.raises((InvalidArgument, PermissionConflict)):
+        await graph.open(NodeDefinition("qcow2", node_name="top", children=children))
+    await graph.close_all()
+    assert (ground.root / "disk").read_bytes() == before
 
 
 # --- hostile images -------------------------------------------------------------------------------------

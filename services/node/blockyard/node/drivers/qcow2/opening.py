@@ -117,8 +117,12 @@ def _check_data_file(image: Image) -> None:
     if not image.has_data_file:
         if image.context.children.get("data-file") is not None:
             raise InvalidArgument("data_file", "none: the image keeps its data in itself", "a node")
-    elif image.data is None and not image.options.no_io:
-        raise DataFileDenied(image.name, image.data_file_name)
+    elif image.data is None:
+        if not image.options.no_io:
+            raise DataFileDenied(image.name, image.data_file_name)
+    elif image.data.node_name == image.file.node_name or image.data.filename == image.file.filename != "":
+        # Guest data would be written over the tables that say where it is.
+        raise InvalidArgument("data_file", "another file than the image's own", image.data_file_name)
 
 
 async def view_of(image: Image, snapshot: snapshots.Snapshot) -> Image:
