@@ -24,7 +24,7 @@ from blockyard.node.drivers.nbd import options as nbd_options
 from blockyard.node.drivers.nbd import session as nbd_session
 from blockyard.node.drivers.qcow2 import bitmaps as qcow2_bitmaps
 from blockyard.node.drivers.qcow2 import compacting as qcow2_compacting
-from blockyard.node.drivers.qcow2 import flattening
+from blockyard.node.drivers.qcow2 import flattening, views, vmstate
 from blockyard.node.drivers.quorum import driver as quorum
 from blockyard.node.drivers.quorum import reporting
 from blockyard.node.exports.nbd import limits as nbd
@@ -52,7 +52,7 @@ from blockyard.node.graph import (
     writing,
 )
 from blockyard.node.graph import held as held_requests
-from blockyard.node.interface import options
+from blockyard.node.interface import internal_snapshots, options
 from blockyard.node.rpc import bitmaps, copy, data, definitions, snapshots, telling
 from blockyard.node.rpc import memory as answers
 from blockyard.node.rpc import session as io_session
@@ -139,6 +139,10 @@ EXPECTED: dict[tuple[str, str], list[str]] = {
     ("compact", "bytes searched for zeroes"): [size(compacting.PIECE)],
     ("compare, rebase", "bytes read of each side"): [size(contents.CHUNK)],
     ("qcow2", "entries that share one cluster of zeroes"): [number(flattening.SHARED)],
+    ("snapshots", "bytes of a snapshot's name"): [str(internal_snapshots.MAX_NAME_BYTES)],
+    ("snapshots", "VM state in one message"): [size(snapshots.STATE_PIECE)],
+    ("snapshots", "VM state read or written at a time"): [size(vmstate.PIECE)],
+    ("snapshots", "L2 tables in memory of each snapshot that is compared"): [str(views.CACHED_TABLES)],
     ("snapshots", "extents per message of what is allocated or changed"): [number(snapshots.MAX_EXTENTS)],
     ("snapshots", "look-ups for one such message"): [f"{comparing.STEPS_MAX:,}"],
     ("node service", "dirty extents, block status"): [str(bitmaps.DEFAULT_EXTENTS), number(bitmaps.MAX_EXTENTS)],

@@ -16,7 +16,7 @@ from blockyard.node.formats.qcow2 import subclusters, tables
 from blockyard.node.interface.internal_snapshots import SnapshotView, Stretch
 from blockyard.node.interface.mapping import MapKind, Mapping
 
-_CACHED_TABLES: Final = 4
+CACHED_TABLES: Final = 4
 """L2 tables of a view in memory: it is looked at from its beginning to its end."""
 _KEYS: Final = 1 << 16
 """L1 entries compared at once."""
@@ -32,7 +32,7 @@ class View:
     @classmethod
     def beside(cls, image: Image) -> "View":
         """Of an image that was opened for this view alone."""
-        image.l2.tables.limit = _CACHED_TABLES
+        image.l2.tables.limit = CACHED_TABLES
         return cls(image)
 
     @property
