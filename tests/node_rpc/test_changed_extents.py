@@ -18,7 +18,10 @@ from blockyard.base.errors import (
     ResourceBusy,
     ResourceNotFound,
 )
+from blockyard.base.ranges import ByteRange
 from blockyard.client.definitions import NO_NODE, file, memory, qcow2, raw
+from blockyard.node.graph import comparing, surgery
+from blockyard.node.graph.comparing import Point
 from blockyard.rpc.status import from_rpc_error
 from blockyard.v1 import control_pb2 as control
 from blockyard.v1 import control_pb2_grpc
@@ -291,3 +294,36 @@ async def test_ranges_that_cannot_be_are_refused(fields: dict[str, int], error: 
 async def test_the_end_of_a_disk_is_an_empty_answer(house: NodeHouse, tmp_path: Path):
     await image(house, "disk")
     assert await gathered(house.client.snapshots.allocated("disk", offset=SIZE)) == []
+
+
+async def test_a_chain_that_changes_under_a_stream_is_looked_at_anew(house: NodeHouse):
+    await image(house, "low")
+    await shake(house, "low", 1)
+    await image(house, "middle", backing_file="low", backing_format="qcow2")
+    await image(house, "top", backing_file="middle", backing_format="qcow2")
+    await shake(house, "top", 2, 40)
+    batches = comparing.changed(house.graph, Point("low"), Point("top"), ByteRange(0, 0), 1)
+    found = [*(await anext(batches)).extents]
+    top, low = house.graph.get("top"), house.graph.get("low")
+    await surgery.set_backing(house.graph, top, low, None, header=False)
+    found += (await anext(batches)).extents
+    await house.client.nodes.close("middle")
+    async for batch in batches:
+        found += batch.extents
+    whole = await gathered(house.client.snapshots.changed("low", "top"))
+    assert [(each.offset, each.length, each.zero) for each in found] == [
+        (each.offset_bytes, each.length_bytes, each.zero) for each in whole
+    ]
+
+
+async def test_a_layer_that_left_the_chain_is_closed_when_the_stream_ends(house: NodeHouse):
+    """Images that only a chain holds live as long as somebody reads it."""
+    await house.client.images.create("low", SIZE, format="qcow2")
+    await house.client.images.create("top", SIZE, format="qcow2", backing_file="low", backing_format="qcow2")
+    await house.client.nodes.open(qcow2(file("top"), backing=qcow2(file("low"), backing=NO_NODE), node_name="top"))
+    below = {node.node_name for node in await house.client.nodes.list()} - {"top"}
+    batches = comparing.allocated(house.graph, Point("top"), ByteRange(0, 0), 1)
+    await anext(batches)
+    await surgery.set_backing(house.graph, house.graph.get("top"), None, None, header=False)
+    await batches.aclose()
+    assert len({node.node_name for node in await house.client.nodes.list()} & below) < len(below)

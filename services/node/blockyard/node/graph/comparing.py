@@ -171,21 +171,18 @@ async def _let_go(graph: "Graph", users: list[User]) -> None:
 # --- what is asked -------------------------------------------------------------------------------------------
 
 
-async def allocated(graph: "Graph", point: Point, range_: ByteRange, count: int) -> AsyncGenerator[Batch]:
+def allocated(graph: "Graph", point: Point, range_: ByteRange, count: int) -> AsyncGenerator[Batch]:
     """What a point holds that is not known to be zeroes, at most `count` extents at a time.
 
-    A range of length 0 is to the end. Raises as `_stage`, and RangeOutside; a batch comes at least once.
+    A range of length 0 is to the end. Raises as `_stage`, and RangeOutside; a batch comes at least once. Until the
+    generator is closed the point cannot be deleted, nor its nodes closed.
     """
-    async for batch in _batches(graph, [point], "StreamAllocatedExtents", range_, count):
-        yield batch
+    return _batches(graph, [point], "StreamAllocatedExtents", range_, count)
 
 
-async def changed(
-    graph: "Graph", base: Point, target: Point, range_: ByteRange, count: int
-) -> AsyncGenerator[Batch]:
+def changed(graph: "Graph", base: Point, target: Point, range_: ByteRange, count: int) -> AsyncGenerator[Batch]:
     """What `target` has that `base` has not, likewise. Raises InvalidArgument for points with nothing in common."""
-    async for batch in _batches(graph, [base, target], "StreamChangedExtents", range_, count):
-        yield batch
+    return _batches(graph, [base, target], "StreamChangedExtents", range_, count)
 
 
 async def _batches(
