@@ -116,7 +116,8 @@ async def test_a_replica_that_sleeps_two_leases_and_wakes_can_write_nothing(tmp_
             # The verb that it was sent before it slept reaches it now, and is refused.
             with pytest.raises(BlockError) as refused:
                 await completing
-            assert refused.value.reason in ("OWNER_MISMATCH", "JOB_ELSEWHERE")
+            # On a busy machine its client may have given up before.
+            assert refused.value.reason in ("OWNER_MISMATCH", "JOB_ELSEWHERE", "DEADLINE_PASSED")
             assert (await at_second.jobs.get("m")).state == job.JOB_STATE_STANDBY
             await until(at_first, "m", job.JOB_STATE_STANDBY)
             assert [each.session_id for each in await sessions(at_node)] == ["m"]
@@ -128,7 +129,7 @@ async def test_a_replica_that_sleeps_two_leases_and_wakes_can_write_nothing(tmp_
 
 async def until_owner(client: Client, job_id: str) -> None:
     """The replica works on the job."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(80):
         while True:
             try:
                 await client.jobs.set_speed(job_id, 0)
