@@ -1,7 +1,7 @@
 """Definitions as the catalogue stores them, and as clients see them."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies
+from hypothesis import given, strategies
 
 from blockyard.base.errors import InvalidArgument
 from blockyard.node.graph.definition import NodeDefinition
@@ -38,7 +38,6 @@ def definitions(depth: int = 3) -> strategies.SearchStrategy[NodeDefinition]:
     )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])  # on a busy machine; each one is small
 @given(definitions())
 def test_a_stored_definition_is_the_same_when_it_is_read(definition: NodeDefinition):
     assert decoded(encoded(definition)) == definition

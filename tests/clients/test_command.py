@@ -573,3 +573,24 @@ async def test_completion_is_installed_where_it_is_wanted(tmp_path: Path, capsys
 
     assert run(build(), ["completion", "install", "bash", "--path", str(tmp_path / "blockyard")]) == 0
     assert "complete" in (tmp_path / "blockyard").read_text()
+
+
+async def test_checkpoints_are_a_table_and_their_delta_too(cli: Cli, fakes: FakeServices):
+    fakes.graph.add("disk", 1 << 20)
+    ran = await cli(
+        "checkpoint", "create", "disk", "nightly", "monday", "--keep-seconds", "60", "--hold", "restore"
+    )
+    assert "nightly" in ran.out and "held by restore" in ran.out and "until " in ran.out
+    await cli("checkpoint", "create", "disk", "nightly", "tuesday")
+    assert (await cli("checkpoint", "list", "disk", "--consumer", "other")).code == 0
+    assert "tuesday" in (await cli("checkpoint", "list", "disk")).out
+    ran = await cli("checkpoint", "delta", "disk", "nightly/monday", "nightly/tuesday")
+    assert ran.out == " OFFSET   LENGTH\n0x10000  0x20000\n"
+    assert "0x30000" in (await cli("checkpoint", "delta", "disk", "nightly/monday")).out
+    assert "until" not in (await cli("checkpoint", "expire", "disk", "nightly", "monday")).out
+    assert "restore, second" in (await cli("checkpoint", "hold", "disk", "nightly", "monday", "second")).out
+    assert "restore" not in (await cli("checkpoint", "release", "disk", "nightly", "monday", "restore")).out
+    ran = await cli("checkpoint", "delete", "disk", "nightly", "monday")
+    assert ran.out == "deleted checkpoint nightly/monday of disk\n"
+    assert (await cli("checkpoint", "show", "disk", "nightly", "monday")).code == Exit.NOT_FOUND
+    assert (await cli("checkpoint", "delete", "disk", "nightly", "monday", "--allow-missing")).code == 0

@@ -14,7 +14,7 @@ from blockyard.jobs.store import postgres
 from blockyard.keeping import sqlite as kept_sqlite
 from blockyard.node.config import NodeConfig
 from blockyard.node.copying import session, sessions, work
-from blockyard.node.core import accounting, dirty, injection, pool, throttle
+from blockyard.node.core import accounting, dirty, heat, injection, pool, throttle
 from blockyard.node.drivers import _encrypting, blkverify, memory
 from blockyard.node.drivers.blkdebug import breakpoints
 from blockyard.node.drivers.blkdebug import options as blkdebug_options
@@ -35,6 +35,7 @@ from blockyard.node.formats.qcow2 import limits as qcow2
 from blockyard.node.graph import attachment as attachment_definition
 from blockyard.node.graph import attachments as attachment_resources
 from blockyard.node.graph import (
+    checkpoints,
     checksumming,
     compacting,
     comparing,
@@ -42,6 +43,7 @@ from blockyard.node.graph import (
     events,
     executors,
     graph,
+    guarding,
     hashing,
     leases,
     recording,
@@ -53,6 +55,7 @@ from blockyard.node.graph import (
 )
 from blockyard.node.graph import held as held_requests
 from blockyard.node.interface import internal_snapshots, options
+from blockyard.node.keeping import vault
 from blockyard.node.rpc import bitmaps, copy, data, definitions, snapshots, telling
 from blockyard.node.rpc import memory as answers
 from blockyard.node.rpc import session as io_session
@@ -105,6 +108,14 @@ EXPECTED: dict[tuple[str, str], list[str]] = {
         str(leases.MAX_LEASES), f"{leases.MAX_SECONDS:g} s"
     ],
     ("node service", "dirty bitmaps of a node"): [str(recording.MAX_BITMAPS), str(recording.MAX_NAME_BYTES)],
+    ("node service", "checkpoints of a node"): [
+        str(checkpoints.MAX_CHECKPOINTS), str(checkpoints.MAX_HOLDERS), str(checkpoints.MAX_HOLDER_BYTES)
+    ],
+    ("graph", "regions that are hot for a node's bitmaps"): [
+        size(NodeConfig().bitmap_hot_bytes), f"{heat.MIN_SLOTS} to {heat.MAX_SLOTS} of {size(heat.REGION)}"
+    ],
+    ("graph", "regions of a write that are heated"): [str(guarding.BULK + 1)],
+    ("state directory", "syncs of bitmap files at once"): [str(vault.THREADS)],
     ("graph", "memory of one dirty bitmap"): [size(dirty.MAX_BYTES)],
     ("throttle", "groups"): [str(throttling.MAX_GROUPS), number(throttling.MAX_WAITING)],
     ("throttle", "a rate"): [f"10^{len(str(throttle.VALUE_MAX)) - 1}"],

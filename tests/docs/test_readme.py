@@ -64,14 +64,6 @@ async def test_the_way_to_a_mirrored_image_is_as_the_readme_tells_it(directory: 
     assert [line for line in shown if line not in lines] == []
 
 
-async def test_a_transaction_under_an_attachment_is_as_the_readme_tells_it(directory: Path):
-    async with readme.servers(block("terminal 1", "main"), directory):
-        printed = await readme.typed("bash", "-euc", readme.script(BLOCKS, "instant"), directory=directory)
-    tree = [settled(line) for line in printed.splitlines()[-5:]]
-    assert tree[0].startswith("limited") and "[attachment vda]" in tree[0]
-    assert any("file: now" in line for line in tree) and any("backing: vm" in line for line in tree)
-
-
 async def test_a_first_call_needs_nothing_but_reflection(directory: Path):
     async with readme.servers(block("terminal 1", "main"), directory):
         address = f"unix:{directory}/yard.sock"

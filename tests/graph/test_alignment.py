@@ -11,7 +11,6 @@ from blockyard.base.errors import InvalidArgument, NoSpace, OperationUnsupported
 from blockyard.base.units import KIB, MIB
 from blockyard.node.core.accounting import TRUNCATE, WRITE
 from blockyard.node.core.dirty import DirtyBitmap
-from blockyard.node.drivers.memory import MemoryDriver, MemoryOptions
 from blockyard.node.graph.bitmaps import Bitmap
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.edge import Edge
@@ -207,30 +206,6 @@ async def test_failures_are_counted_and_bitmaps_marked_all_the_same(ground: Grap
         await ground.use(node).write(100, b"b")
     assert node.account.operations[WRITE].failed == 1
     assert node.bitmaps["b"].bits.dirty_bytes == 64 * KIB
-
-
-class NeverReady(MemoryDriver):
-    """Changes its size, and does not come back from it."""
-
-    name = "never-ready"
-
-    async def truncate(self, size: int, preallocation: Preallocation, exact: bool) -> None:
-        await super().truncate(size, preallocation, exact)
-        await asyncio.get_running_loop().create_future()
-
-
-async def test_bitmaps_follow_a_size_that_changed_though_the_request_was_given_up(ground: GraphGround):
-    node = await ground.adopt(NeverReady, MemoryOptions(size=MIB), {})
-    node.bitmaps["b"] = Bitmap("b", DirtyBitmap(MIB))
-    node.record_bitmaps()
-    user = ground.use(node)
-    growing = asyncio.ensure_future(user.truncate(2 * MIB))
-    while node.driver.size == MIB:
-        await asyncio.sleep(0)
-    growing.cancel()
-    await asyncio.wait([growing])
-    await user.write(MIB + 4096, b"x")
-    assert node.bitmaps["b"].bits.size == 2 * MIB and node.bitmaps["b"].bits.is_dirty(MIB + 4096)
 
 
 async def test_two_writes_past_the_end_at_once_grow_a_format_for_both(ground: GraphGround):

@@ -30,6 +30,7 @@ from blockyard.rpc.server import Service, serving
 from blockyard.v1 import (
     bitmap_pb2,
     bitmap_pb2_grpc,
+    control_pb2,
     data_pb2_grpc,
     export_pb2,
     export_pb2_grpc,
@@ -73,6 +74,7 @@ class FakeGraph:
         self.files: dict[str, node_pb2.ImageInfo] = {}
         self.opened: list[node_pb2.OpenNodeRequest] = []
         self.bitmaps: dict[tuple[str, str], types_pb2.DirtyBitmap] = {}
+        self.checkpoints: dict[tuple[str, str], bitmap_pb2.Checkpoint] = {}
         self.dirty: dict[tuple[str, str], list[tuple[int, int]]] = {}
         self.exports: dict[str, export_pb2.Export] = {}
         self.revision = 1
@@ -288,6 +290,55 @@ class FakeBitmapService(bitmap_pb2_grpc.BitmapServiceServicer):
         bitmap = self._bitmap(request.target)
         bitmap.dirty_bytes = sum(self._bitmap(source).dirty_bytes for source in request.sources)
         return bitmap
+
+    async def CreateCheckpoint(self, request, context):  # noqa: N802
+        made = request.checkpoint
+        made.sequence = len(self.graph.checkpoints) + 1
+        made.create_time.FromSeconds(1_700_000_000)
+        self.graph.checkpoints[made.consumer, made.name] = made
+        return made
+
+    async def GetCheckpoint(self, request, context):  # noqa: N802
+        return self._checkpoint(request)
+
+    async def ListCheckpoints(self, request, context):  # noqa: N802
+        found = [each for each in self.graph.checkpoints.values() if request.consumer in ("", each.consumer)]
+        return bitmap_pb2.ListCheckpointsResponse(checkpoints=found)
+
+    async def DeleteCheckpoint(self, request, context):  # noqa: N802
+        wanted = request.checkpoint
+        if not (request.allow_missing and (wanted.consumer, wanted.name) not in self.graph.checkpoints):
+            self._checkpoint(request)
+            del self.graph.checkpoints[wanted.consumer, wanted.name]
+        return bitmap_pb2.DeleteCheckpointResponse()
+
+    async def HoldCheckpoint(self, request, context):  # noqa: N802
+        found = self._checkpoint(request)
+        if request.release:
+            found.holders.remove(request.holder)
+        else:
+            found.holders.append(request.holder)
+        return found
+
+    async def SetCheckpointExpiry(self, request, context):  # noqa: N802
+        found = self._checkpoint(request)
+        found.expire_time.CopyFrom(request.expire_time)
+        if not request.HasField("expire_time"):
+            found.ClearField("expire_time")
+        return found
+
+    async def StreamCheckpointDelta(self, request, context):  # noqa: N802
+        if (request.base.consumer, request.base.name) not in self.graph.checkpoints:
+            raise ResourceNotFound("checkpoint", request.base.name)
+        reply = control_pb2.StreamChangedExtentsResponse(size_bytes=1 << 20, next_offset_bytes=1 << 20)
+        reply.extents.add(offset_bytes=0x10000, length_bytes=0x20000 if request.HasField("target") else 0x30000)
+        yield reply
+
+    def _checkpoint(self, request):
+        wanted = request.checkpoint
+        if (wanted.consumer, wanted.name) not in self.graph.checkpoints:
+            raise ResourceNotFound("checkpoint", f"{wanted.consumer}/{wanted.name}")
+        return self.graph.checkpoints[wanted.consumer, wanted.name]
 
     async def HashBitmap(self, request, context):  # noqa: N802
         self._bitmap(request)

@@ -32,6 +32,7 @@ GROUPS: Final = {
     "graph": "Overlays, filters, replacement, options: change the graph under its users.",
     "io": "Read, write, zero, discard and flush a node.",
     "bitmap": "Record which parts of a node were written.",
+    "checkpoint": "Remember points in time, and list what changed between two.",
     "snapshot": "Snapshots inside images: take, apply, delete, open them; VM state.",
     "secret": "Passphrases and keys of encrypted images, by name.",
     "throttle": "Limit the rate of requests; groups of nodes share limits.",

@@ -14,6 +14,7 @@ from blockyard.cli.output import Column, first
 from blockyard.client.definitions import plain_value
 from blockyard.client.words import to_word
 from blockyard.v1 import job_pb2, types_pb2
+from blockyard.v1.bitmap_pb2 import Checkpoint
 from blockyard.v1.data_pb2 import BlockExtent
 from blockyard.v1.export_pb2 import Export
 from blockyard.v1.job_pb2 import Job
@@ -226,6 +227,15 @@ SNAPSHOTS: Final[Sequence[Column]] = (
     Column("TAKEN", lambda snapshot: snapshot.create_time.ToJsonString()),
 )
 
+CHECKPOINTS: Final[Sequence[Column]] = (
+    Column("NODE", lambda checkpoint: checkpoint.node_name),
+    Column("CONSUMER", lambda checkpoint: checkpoint.consumer),
+    Column("CHECKPOINT", lambda checkpoint: checkpoint.name),
+    Column("TAKEN", lambda checkpoint: checkpoint.create_time.ToJsonString()),
+    Column("CHANGED AFTER", lambda checkpoint: units.size(checkpoint.changed_bytes), right=True),
+    Column("STATE", lambda checkpoint: checkpoint_state(checkpoint)),
+)
+
 DIRTY_EXTENTS: Final[Sequence[Column]] = (
     Column("OFFSET", lambda extent: f"{extent.offset_bytes:#x}", right=True),
     Column("LENGTH", lambda extent: f"{extent.length_bytes:#x}", right=True),
@@ -243,6 +253,16 @@ def bitmap_state(bitmap: DirtyBitmap) -> str:
     words += [word for word in ("persistent", "inconsistent") if getattr(bitmap, word)]
     if bitmap.busy:
         words.append(f"used by {bitmap.owner or 'someone'}")
+    return ", ".join(words)
+
+
+def checkpoint_state(checkpoint: Checkpoint) -> str:
+    """What may become of a checkpoint."""
+    words = [word for word in ("persistent", "inconsistent") if getattr(checkpoint, word)]
+    if checkpoint.HasField("expire_time"):
+        words.append(f"until {checkpoint.expire_time.ToJsonString()}")
+    if checkpoint.holders:
+        words.append(f"held by {', '.join(checkpoint.holders)}")
     return ", ".join(words)
 
 

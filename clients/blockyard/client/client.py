@@ -21,6 +21,7 @@ from blockyard.client.attachments import Attachments
 from blockyard.client.bitmaps import Bitmaps
 from blockyard.client.calls import DEFAULT_TIMEOUT_S, Service, Settings
 from blockyard.client.catalogue import Catalogue
+from blockyard.client.checkpoints import Checkpoints
 from blockyard.client.data import Data
 from blockyard.client.debug import Debug
 from blockyard.client.executors import Executors
@@ -108,6 +109,11 @@ class Client:
     def bitmaps(self) -> Bitmaps:
         """Dirty bitmaps."""
         return Bitmaps(self._service("BitmapService"))
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """Named points in time, and what changed between two."""
+        return Checkpoints(self._service("BitmapService"))
 
     @cached_property
     def debug(self) -> Debug:

@@ -33,7 +33,7 @@ async def add(
     granularity
         Bytes per bit, a power of two of 512 to 64M. Default: the cluster size, 4K to 64K.
     persistent
-        Keep it in the image or the catalogue.
+        It survives the service and a crash: kept in the image, or in the service's state directory.
     disabled
         Do not record yet.
     """

@@ -22,44 +22,68 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from blockyard.v1 import control_pb2 as blockyard_dot_v1_dot_control__pb2
 from blockyard.v1 import types_pb2 as blockyard_dot_v1_dot_types__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62lockyard/v1/bitmap.proto\x12\x0c\x62lockyard.v1\x1a\x18\x62lockyard/v1/types.proto\"\x8b\x01\n\x13\x43reateBitmapRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x19\n\x11granularity_bytes\x18\x03 \x01(\x03\x12\x12\n\npersistent\x18\x04 \x01(\x08\x12\x10\n\x08\x64isabled\x18\x05 \x01(\x08\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"3\n\x10GetBitmapRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\'\n\x12ListBitmapsRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\"A\n\x13ListBitmapsResponse\x12*\n\x07\x62itmaps\x18\x01 \x03(\x0b\x32\x19.blockyard.v1.DirtyBitmap\"M\n\x13\x44\x65leteBitmapRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"\x16\n\x14\x44\x65leteBitmapResponse\"5\n\x12\x43learBitmapRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"O\n\x19SetBitmapRecordingRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\trecording\x18\x03 \x01(\x08\"2\n\x0f\x42itmapReference\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"t\n\x13MergeBitmapsRequest\x12-\n\x06target\x18\x01 \x01(\x0b\x32\x1d.blockyard.v1.BitmapReference\x12.\n\x07sources\x18\x02 \x03(\x0b\x32\x1d.blockyard.v1.BitmapReference\"}\n\x19StreamDirtyExtentsRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x03 \x01(\x03\x12\x14\n\x0clength_bytes\x18\x04 \x01(\x03\x12\x13\n\x0bmax_results\x18\x05 \x01(\x05\"Z\n\x1aStreamDirtyExtentsResponse\x12(\n\x07\x65xtents\x18\x01 \x03(\x0b\x32\x17.blockyard.v1.ByteRange\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"4\n\x11HashBitmapRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"$\n\x12HashBitmapResponse\x12\x0e\n\x06sha256\x18\x01 \x01(\t2\x80\x06\n\rBitmapService\x12L\n\x0c\x43reateBitmap\x12!.blockyard.v1.CreateBitmapRequest\x1a\x19.blockyard.v1.DirtyBitmap\x12\x46\n\tGetBitmap\x12\x1e.blockyard.v1.GetBitmapRequest\x1a\x19.blockyard.v1.DirtyBitmap\x12R\n\x0bListBitmaps\x12 .blockyard.v1.ListBitmapsRequest\x1a!.blockyard.v1.ListBitmapsResponse\x12U\n\x0c\x44\x65leteBitmap\x12!.blockyard.v1.DeleteBitmapRequest\x1a\".blockyard.v1.DeleteBitmapResponse\x12J\n\x0b\x43learBitmap\x12 .blockyard.v1.ClearBitmapRequest\x1a\x19.blockyard.v1.DirtyBitmap\x12X\n\x12SetBitmapRecording\x12\'.blockyard.v1.SetBitmapRecordingRequest\x1a\x19.blockyard.v1.DirtyBitmap\x12L\n\x0cMergeBitmaps\x12!.blockyard.v1.MergeBitmapsRequest\x1a\x19.blockyard.v1.DirtyBitmap\x12i\n\x12StreamDirtyExtents\x12\'.blockyard.v1.StreamDirtyExtentsRequest\x1a(.blockyard.v1.StreamDirtyExtentsResponse0\x01\x12O\n\nHashBitmap\x12\x1f.blockyard.v1.HashBitmapRequest\x1a .blockyard.v1.HashBitmapResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62lockyard/v1/bitmap.proto\x12\x0c\x62lockyard.v1\x1a\x1a\x62lockyard/v1/control.proto\x1a\x18\x62lockyard/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\x01\n\x13\x43reateBitmapRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x19\n\x11granularity_bytes\x18\x03 \x01(\x03\x12\x12\n\npersistent\x18\x04 \x01(\x08\x12\x10\n\x08\x64isabled\x18\x05 \x01(\x08\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"3\n\x10GetBitmapRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\'\n\x12ListBitmapsRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\"A\n\x13ListBitmapsResponse\x12*\n\x07\x62itmaps\x18\x01 \x03(\x0b\x32\x19.blockyard.v1.DirtyBitmap\"M\n\x13\x44\x65leteBitmapRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"\x16\n\x14\x44\x65leteBitmapResponse\"5\n\x12\x43learBitmapRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"O\n\x19SetBitmapRecordingRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\trecording\x18\x03 \x01(\x08\"2\n\x0f\x42itmapReference\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"t\n\x13MergeBitmapsRequest\x12-\n\x06target\x18\x01 \x01(\x0b\x32\x1d.blockyard.v1.BitmapReference\x12.\n\x07sources\x18\x02 \x03(\x0b\x32\x1d.blockyard.v1.BitmapReference\"}\n\x19StreamDirtyExtentsRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x03 \x01(\x03\x12\x14\n\x0clength_bytes\x18\x04 \x01(\x03\x12\x13\n\x0bmax_results\x18\x05 \x01(\x05\"Z\n\x1aStreamDirtyExtentsResponse\x12(\n\x07\x65xtents\x18\x01 \x03(\x0b\x32\x17.blockyard.v1.ByteRange\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"4\n\x11HashBitmapRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"$\n\x12HashBitmapResponse\x12\x0e\n\x06sha256\x18\x01 \x01(\t\"\xa0\x02\n\nCheckpoint\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07holders\x18\x06 \x03(\t\x12\x12\n\npersistent\x18\x07 \x01(\x08\x12\x14\n\x0cinconsistent\x18\x08 \x01(\x08\x12\x10\n\x08sequence\x18\t \x01(\x03\x12\x19\n\x11granularity_bytes\x18\n \x01(\x03\x12\x15\n\rchanged_bytes\x18\x0b \x01(\x03\"H\n\x13\x43heckpointReference\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\"[\n\x17\x43reateCheckpointRequest\x12,\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x18.blockyard.v1.Checkpoint\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"M\n\x14GetCheckpointRequest\x12\x35\n\ncheckpoint\x18\x01 \x01(\x0b\x32!.blockyard.v1.CheckpointReference\"=\n\x16ListCheckpointsRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\"H\n\x17ListCheckpointsResponse\x12-\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x18.blockyard.v1.Checkpoint\"g\n\x17\x44\x65leteCheckpointRequest\x12\x35\n\ncheckpoint\x18\x01 \x01(\x0b\x32!.blockyard.v1.CheckpointReference\x12\x15\n\rallow_missing\x18\x02 \x01(\x08\"\x1a\n\x18\x44\x65leteCheckpointResponse\"o\n\x15HoldCheckpointRequest\x12\x35\n\ncheckpoint\x18\x01 \x01(\x0b\x32!.blockyard.v1.CheckpointReference\x12\x0e\n\x06holder\x18\x02 \x01(\t\x12\x0f\n\x07release\x18\x03 \x01(\x08\"\x84\x01\n\x1aSetCheckpointExpiryRequest\x12\x35\n\ncheckpoint\x18\x01 \x01(\x0b\x32!.blockyard.v1.CheckpointReference\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc3\x01\n\x1cStreamCheckpointDeltaRequest\x12/\n\x04\x62\x61se\x18\x01 \x01(\x0b\x32!.blockyard.v1.CheckpointReference\x12\x31\n\x06target\x18\x02 \x01(\x0b\x32!.blockyard.v1.CheckpointReference\x12\x14\n\x0coffset_bytes\x18\x03 \x01(\x03\x12\x14\n\x0clength_bytes\x18\x04 \x01(\x03\x12\x13\n\x0bmax_results\x18\x05 \x01(\x05\x32\x86\x0b\n\rBitmapService\x12L\n\x0c\x43reateBitmap\x12!.blockyard.v1.CreateBitmapRequest\x1a\x19.blockyard.v1.DirtyBitmap\x12\x46\n\tGetBitmap\x12\x1e.blockyard.v1.GetBitmapRequest\x1a\x19.blockyard.v1.DirtyBitmap\x12R\n\x0bListBitmaps\x12 .blockyard.v1.ListBitmapsRequest\x1a!.blockyard.v1.ListBitmapsResponse\x12U\n\x0c\x44\x65leteBitmap\x12!.blockyard.v1.DeleteBitmapRequest\x1a\".blockyard.v1.DeleteBitmapResponse\x12J\n\x0b\x43learBitmap\x12 .blockyard.v1.ClearBitmapRequest\x1a\x19.blockyard.v1.DirtyBitmap\x12X\n\x12SetBitmapRecording\x12\'.blockyard.v1.SetBitmapRecordingRequest\x1a\x19.blockyard.v1.DirtyBitmap\x12L\n\x0cMergeBitmaps\x12!.blockyard.v1.MergeBitmapsRequest\x1a\x19.blockyard.v1.DirtyBitmap\x12i\n\x12StreamDirtyExtents\x12\'.blockyard.v1.StreamDirtyExtentsRequest\x1a(.blockyard.v1.StreamDirtyExtentsResponse0\x01\x12O\n\nHashBitmap\x12\x1f.blockyard.v1.HashBitmapRequest\x1a .blockyard.v1.HashBitmapResponse\x12S\n\x10\x43reateCheckpoint\x12%.blockyard.v1.CreateCheckpointRequest\x1a\x18.blockyard.v1.Checkpoint\x12M\n\rGetCheckpoint\x12\".blockyard.v1.GetCheckpointRequest\x1a\x18.blockyard.v1.Checkpoint\x12^\n\x0fListCheckpoints\x12$.blockyard.v1.ListCheckpointsRequest\x1a%.blockyard.v1.ListCheckpointsResponse\x12\x61\n\x10\x44\x65leteCheckpoint\x12%.blockyard.v1.DeleteCheckpointRequest\x1a&.blockyard.v1.DeleteCheckpointResponse\x12O\n\x0eHoldCheckpoint\x12#.blockyard.v1.HoldCheckpointRequest\x1a\x18.blockyard.v1.Checkpoint\x12Y\n\x13SetCheckpointExpiry\x12(.blockyard.v1.SetCheckpointExpiryRequest\x1a\x18.blockyard.v1.Checkpoint\x12q\n\x15StreamCheckpointDelta\x12*.blockyard.v1.StreamCheckpointDeltaRequest\x1a*.blockyard.v1.StreamChangedExtentsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'blockyard.v1.bitmap_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CREATEBITMAPREQUEST']._serialized_start=70
-  _globals['_CREATEBITMAPREQUEST']._serialized_end=209
-  _globals['_GETBITMAPREQUEST']._serialized_start=211
-  _globals['_GETBITMAPREQUEST']._serialized_end=262
-  _globals['_LISTBITMAPSREQUEST']._serialized_start=264
-  _globals['_LISTBITMAPSREQUEST']._serialized_end=303
-  _globals['_LISTBITMAPSRESPONSE']._serialized_start=305
-  _globals['_LISTBITMAPSRESPONSE']._serialized_end=370
-  _globals['_DELETEBITMAPREQUEST']._serialized_start=372
-  _globals['_DELETEBITMAPREQUEST']._serialized_end=449
-  _globals['_DELETEBITMAPRESPONSE']._serialized_start=451
-  _globals['_DELETEBITMAPRESPONSE']._serialized_end=473
-  _globals['_CLEARBITMAPREQUEST']._serialized_start=475
-  _globals['_CLEARBITMAPREQUEST']._serialized_end=528
-  _globals['_SETBITMAPRECORDINGREQUEST']._serialized_start=530
-  _globals['_SETBITMAPRECORDINGREQUEST']._serialized_end=609
-  _globals['_BITMAPREFERENCE']._serialized_start=611
-  _globals['_BITMAPREFERENCE']._serialized_end=661
-  _globals['_MERGEBITMAPSREQUEST']._serialized_start=663
-  _globals['_MERGEBITMAPSREQUEST']._serialized_end=779
-  _globals['_STREAMDIRTYEXTENTSREQUEST']._serialized_start=781
-  _globals['_STREAMDIRTYEXTENTSREQUEST']._serialized_end=906
-  _globals['_STREAMDIRTYEXTENTSRESPONSE']._serialized_start=908
-  _globals['_STREAMDIRTYEXTENTSRESPONSE']._serialized_end=998
-  _globals['_HASHBITMAPREQUEST']._serialized_start=1000
-  _globals['_HASHBITMAPREQUEST']._serialized_end=1052
-  _globals['_HASHBITMAPRESPONSE']._serialized_start=1054
-  _globals['_HASHBITMAPRESPONSE']._serialized_end=1090
-  _globals['_BITMAPSERVICE']._serialized_start=1093
-  _globals['_BITMAPSERVICE']._serialized_end=1861
+  _globals['_CREATEBITMAPREQUEST']._serialized_start=131
+  _globals['_CREATEBITMAPREQUEST']._serialized_end=270
+  _globals['_GETBITMAPREQUEST']._serialized_start=272
+  _globals['_GETBITMAPREQUEST']._serialized_end=323
+  _globals['_LISTBITMAPSREQUEST']._serialized_start=325
+  _globals['_LISTBITMAPSREQUEST']._serialized_end=364
+  _globals['_LISTBITMAPSRESPONSE']._serialized_start=366
+  _globals['_LISTBITMAPSRESPONSE']._serialized_end=431
+  _globals['_DELETEBITMAPREQUEST']._serialized_start=433
+  _globals['_DELETEBITMAPREQUEST']._serialized_end=510
+  _globals['_DELETEBITMAPRESPONSE']._serialized_start=512
+  _globals['_DELETEBITMAPRESPONSE']._serialized_end=534
+  _globals['_CLEARBITMAPREQUEST']._serialized_start=536
+  _globals['_CLEARBITMAPREQUEST']._serialized_end=589
+  _globals['_SETBITMAPRECORDINGREQUEST']._serialized_start=591
+  _globals['_SETBITMAPRECORDINGREQUEST']._serialized_end=670
+  _globals['_BITMAPREFERENCE']._serialized_start=672
+  _globals['_BITMAPREFERENCE']._serialized_end=722
+  _globals['_MERGEBITMAPSREQUEST']._serialized_start=724
+  _globals['_MERGEBITMAPSREQUEST']._serialized_end=840
+  _globals['_STREAMDIRTYEXTENTSREQUEST']._serialized_start=842
+  _globals['_STREAMDIRTYEXTENTSREQUEST']._serialized_end=967
+  _globals['_STREAMDIRTYEXTENTSRESPONSE']._serialized_start=969
+  _globals['_STREAMDIRTYEXTENTSRESPONSE']._serialized_end=1059
+  _globals['_HASHBITMAPREQUEST']._serialized_start=1061
+  _globals['_HASHBITMAPREQUEST']._serialized_end=1113
+  _globals['_HASHBITMAPRESPONSE']._serialized_start=1115
+  _globals['_HASHBITMAPRESPONSE']._serialized_end=1151
+  _globals['_CHECKPOINT']._serialized_start=1154
+  _globals['_CHECKPOINT']._serialized_end=1442
+  _globals['_CHECKPOINTREFERENCE']._serialized_start=1444
+  _globals['_CHECKPOINTREFERENCE']._serialized_end=1516
+  _globals['_CREATECHECKPOINTREQUEST']._serialized_start=1518
+  _globals['_CREATECHECKPOINTREQUEST']._serialized_end=1609
+  _globals['_GETCHECKPOINTREQUEST']._serialized_start=1611
+  _globals['_GETCHECKPOINTREQUEST']._serialized_end=1688
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_start=1690
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_end=1751
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_start=1753
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_end=1825
+  _globals['_DELETECHECKPOINTREQUEST']._serialized_start=1827
+  _globals['_DELETECHECKPOINTREQUEST']._serialized_end=1930
+  _globals['_DELETECHECKPOINTRESPONSE']._serialized_start=1932
+  _globals['_DELETECHECKPOINTRESPONSE']._serialized_end=1958
+  _globals['_HOLDCHECKPOINTREQUEST']._serialized_start=1960
+  _globals['_HOLDCHECKPOINTREQUEST']._serialized_end=2071
+  _globals['_SETCHECKPOINTEXPIRYREQUEST']._serialized_start=2074
+  _globals['_SETCHECKPOINTEXPIRYREQUEST']._serialized_end=2206
+  _globals['_STREAMCHECKPOINTDELTAREQUEST']._serialized_start=2209
+  _globals['_STREAMCHECKPOINTDELTAREQUEST']._serialized_end=2404
+  _globals['_BITMAPSERVICE']._serialized_start=2407
+  _globals['_BITMAPSERVICE']._serialized_end=3821
 # @@protoc_insertion_point(module_scope)

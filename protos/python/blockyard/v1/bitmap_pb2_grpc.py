@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from blockyard.v1 import bitmap_pb2 as blockyard_dot_v1_dot_bitmap__pb2
+from blockyard.v1 import control_pb2 as blockyard_dot_v1_dot_control__pb2
 from blockyard.v1 import types_pb2 as blockyard_dot_v1_dot_types__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -83,6 +84,41 @@ class BitmapServiceStub:
                 request_serializer=blockyard_dot_v1_dot_bitmap__pb2.HashBitmapRequest.SerializeToString,
                 response_deserializer=blockyard_dot_v1_dot_bitmap__pb2.HashBitmapResponse.FromString,
                 _registered_method=True)
+        self.CreateCheckpoint = channel.unary_unary(
+                '/blockyard.v1.BitmapService/CreateCheckpoint',
+                request_serializer=blockyard_dot_v1_dot_bitmap__pb2.CreateCheckpointRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_bitmap__pb2.Checkpoint.FromString,
+                _registered_method=True)
+        self.GetCheckpoint = channel.unary_unary(
+                '/blockyard.v1.BitmapService/GetCheckpoint',
+                request_serializer=blockyard_dot_v1_dot_bitmap__pb2.GetCheckpointRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_bitmap__pb2.Checkpoint.FromString,
+                _registered_method=True)
+        self.ListCheckpoints = channel.unary_unary(
+                '/blockyard.v1.BitmapService/ListCheckpoints',
+                request_serializer=blockyard_dot_v1_dot_bitmap__pb2.ListCheckpointsRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_bitmap__pb2.ListCheckpointsResponse.FromString,
+                _registered_method=True)
+        self.DeleteCheckpoint = channel.unary_unary(
+                '/blockyard.v1.BitmapService/DeleteCheckpoint',
+                request_serializer=blockyard_dot_v1_dot_bitmap__pb2.DeleteCheckpointRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_bitmap__pb2.DeleteCheckpointResponse.FromString,
+                _registered_method=True)
+        self.HoldCheckpoint = channel.unary_unary(
+                '/blockyard.v1.BitmapService/HoldCheckpoint',
+                request_serializer=blockyard_dot_v1_dot_bitmap__pb2.HoldCheckpointRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_bitmap__pb2.Checkpoint.FromString,
+                _registered_method=True)
+        self.SetCheckpointExpiry = channel.unary_unary(
+                '/blockyard.v1.BitmapService/SetCheckpointExpiry',
+                request_serializer=blockyard_dot_v1_dot_bitmap__pb2.SetCheckpointExpiryRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_bitmap__pb2.Checkpoint.FromString,
+                _registered_method=True)
+        self.StreamCheckpointDelta = channel.unary_stream(
+                '/blockyard.v1.BitmapService/StreamCheckpointDelta',
+                request_serializer=blockyard_dot_v1_dot_bitmap__pb2.StreamCheckpointDeltaRequest.SerializeToString,
+                response_deserializer=blockyard_dot_v1_dot_control__pb2.StreamChangedExtentsResponse.FromString,
+                _registered_method=True)
 
 
 class BitmapServiceServicer:
@@ -154,6 +190,56 @@ class BitmapServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateCheckpoint(self, request, context):
+        """Remember this instant of a node.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCheckpoint(self, request, context):
+        """One checkpoint.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCheckpoints(self, request, context):
+        """Checkpoints of a node or of all, of a consumer or of all.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteCheckpoint(self, request, context):
+        """Forget a checkpoint; what it knew goes to the one before, so that deltas from there stay right.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def HoldCheckpoint(self, request, context):
+        """Keep a checkpoint from being deleted and from expiring, or let it go.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetCheckpointExpiry(self, request, context):
+        """Change when a checkpoint goes by itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamCheckpointDelta(self, request, context):
+        """What changed from one checkpoint to another, or until now (CSI's GetMetadataDelta), resumable by offset. The answer
+        is about the instant of the call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_BitmapServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -201,6 +287,41 @@ def add_BitmapServiceServicer_to_server(servicer, server):
                     servicer.HashBitmap,
                     request_deserializer=blockyard_dot_v1_dot_bitmap__pb2.HashBitmapRequest.FromString,
                     response_serializer=blockyard_dot_v1_dot_bitmap__pb2.HashBitmapResponse.SerializeToString,
+            ),
+            'CreateCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateCheckpoint,
+                    request_deserializer=blockyard_dot_v1_dot_bitmap__pb2.CreateCheckpointRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_bitmap__pb2.Checkpoint.SerializeToString,
+            ),
+            'GetCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCheckpoint,
+                    request_deserializer=blockyard_dot_v1_dot_bitmap__pb2.GetCheckpointRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_bitmap__pb2.Checkpoint.SerializeToString,
+            ),
+            'ListCheckpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCheckpoints,
+                    request_deserializer=blockyard_dot_v1_dot_bitmap__pb2.ListCheckpointsRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_bitmap__pb2.ListCheckpointsResponse.SerializeToString,
+            ),
+            'DeleteCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteCheckpoint,
+                    request_deserializer=blockyard_dot_v1_dot_bitmap__pb2.DeleteCheckpointRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_bitmap__pb2.DeleteCheckpointResponse.SerializeToString,
+            ),
+            'HoldCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.HoldCheckpoint,
+                    request_deserializer=blockyard_dot_v1_dot_bitmap__pb2.HoldCheckpointRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_bitmap__pb2.Checkpoint.SerializeToString,
+            ),
+            'SetCheckpointExpiry': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetCheckpointExpiry,
+                    request_deserializer=blockyard_dot_v1_dot_bitmap__pb2.SetCheckpointExpiryRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_bitmap__pb2.Checkpoint.SerializeToString,
+            ),
+            'StreamCheckpointDelta': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamCheckpointDelta,
+                    request_deserializer=blockyard_dot_v1_dot_bitmap__pb2.StreamCheckpointDeltaRequest.FromString,
+                    response_serializer=blockyard_dot_v1_dot_control__pb2.StreamChangedExtentsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -449,6 +570,195 @@ class BitmapService:
             '/blockyard.v1.BitmapService/HashBitmap',
             blockyard_dot_v1_dot_bitmap__pb2.HashBitmapRequest.SerializeToString,
             blockyard_dot_v1_dot_bitmap__pb2.HashBitmapResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blockyard.v1.BitmapService/CreateCheckpoint',
+            blockyard_dot_v1_dot_bitmap__pb2.CreateCheckpointRequest.SerializeToString,
+            blockyard_dot_v1_dot_bitmap__pb2.Checkpoint.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blockyard.v1.BitmapService/GetCheckpoint',
+            blockyard_dot_v1_dot_bitmap__pb2.GetCheckpointRequest.SerializeToString,
+            blockyard_dot_v1_dot_bitmap__pb2.Checkpoint.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCheckpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blockyard.v1.BitmapService/ListCheckpoints',
+            blockyard_dot_v1_dot_bitmap__pb2.ListCheckpointsRequest.SerializeToString,
+            blockyard_dot_v1_dot_bitmap__pb2.ListCheckpointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blockyard.v1.BitmapService/DeleteCheckpoint',
+            blockyard_dot_v1_dot_bitmap__pb2.DeleteCheckpointRequest.SerializeToString,
+            blockyard_dot_v1_dot_bitmap__pb2.DeleteCheckpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HoldCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blockyard.v1.BitmapService/HoldCheckpoint',
+            blockyard_dot_v1_dot_bitmap__pb2.HoldCheckpointRequest.SerializeToString,
+            blockyard_dot_v1_dot_bitmap__pb2.Checkpoint.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetCheckpointExpiry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blockyard.v1.BitmapService/SetCheckpointExpiry',
+            blockyard_dot_v1_dot_bitmap__pb2.SetCheckpointExpiryRequest.SerializeToString,
+            blockyard_dot_v1_dot_bitmap__pb2.Checkpoint.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamCheckpointDelta(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/blockyard.v1.BitmapService/StreamCheckpointDelta',
+            blockyard_dot_v1_dot_bitmap__pb2.StreamCheckpointDeltaRequest.SerializeToString,
+            blockyard_dot_v1_dot_control__pb2.StreamChangedExtentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

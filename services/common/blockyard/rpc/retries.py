@@ -9,7 +9,7 @@ from typing import Final
 
 IDEMPOTENT: Final[dict[str, tuple[str, ...]]] = {
     "AttachmentService": ("GetAttachment", "ListAttachments"),
-    "BitmapService": ("GetBitmap", "ListBitmaps"),
+    "BitmapService": ("GetBitmap", "ListBitmaps", "GetCheckpoint", "ListCheckpoints"),
     "CopyService": ("GetCopySession", "ListCopySessions"),
     "DebugService": ("ListBreakpoints", "ListDebugEvents", "ListFaults"),
     "ExecutorService": ("GetExecutor", "ListExecutors"),

@@ -32,7 +32,8 @@ from blockyard.node.graph.restoring import restore_all
 from blockyard.node.graph.stalls import StallWatch
 from blockyard.node.interface import tracing
 from blockyard.node.interface.keeper import Keeper
-from blockyard.node.keeping import SqliteKeeper, state_directory
+from blockyard.node.interface.vault import Vault
+from blockyard.node.keeping import DirectoryVault, SqliteKeeper, state_directory
 from blockyard.node.rpc.attachments import AttachmentServicer
 from blockyard.node.rpc.bitmaps import BitmapServicer
 from blockyard.node.rpc.calls import Backstage, disabled
@@ -129,6 +130,7 @@ async def _graph(stack: AsyncExitStack, config: NodeConfig, clock: Clock) -> Gra
     )
     pool = FairPool(config.pool_threads, name="node")
     stack.push_async_callback(pool.close)
+    keeper, vault = await _kept(stack, config)
     environment = Environment(
         storage,
         pool,
@@ -137,9 +139,11 @@ async def _graph(stack: AsyncExitStack, config: NodeConfig, clock: Clock) -> Gra
         config.max_chain_depth,
         config.max_nodes,
         config.allow_ioctl,
-        SecretDirectory(config.secret_directory),
+        secret_files=SecretDirectory(config.secret_directory),
+        vault=vault,
+        hot_bytes=config.bitmap_hot_bytes,
     )
-    graph = Graph(environment, Catalogue(await _keeper(stack, config)))
+    graph = Graph(environment, Catalogue(keeper))
     stack.push_async_callback(graph.executors.close)
     for text in config.executors:
         graph.executors.create(*executor_named(text))
@@ -148,11 +152,14 @@ async def _graph(stack: AsyncExitStack, config: NodeConfig, clock: Clock) -> Gra
     return graph
 
 
-async def _keeper(stack: AsyncExitStack, config: NodeConfig) -> Keeper | None:
+async def _kept(stack: AsyncExitStack, config: NodeConfig) -> tuple[Keeper | None, Vault | None]:
+    """What is kept of the graph, and of bitmaps."""
     if not config.state_directory:
-        return None
+        return None, None
     directory = stack.enter_context(state_directory(config.state_directory))
-    return await stack.enter_async_context(SqliteKeeper.opened(directory))
+    vault = DirectoryVault.opened(directory)
+    stack.callback(vault.close)
+    return await stack.enter_async_context(SqliteKeeper.opened(directory)), vault
 
 
 async def _copies(stack: AsyncExitStack, config: NodeConfig, graph: Graph) -> CopySessions:
@@ -269,6 +276,7 @@ async def _beat(graph: Graph, seconds: float) -> None:
     while True:
         await graph.environment.clock.sleep(seconds)
         graph.hub.bookmark()
+        await graph.checkpoints.expire()
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -15,6 +15,9 @@ class NodeConfig(ServiceConfig):
     state_directory: str = ""
     """Directory where a service keeps what comes back after a restart: nodes, exports, names of bitmaps, copy
     sessions; of the jobs service, jobs. Empty keeps nothing."""
+    bitmap_hot_bytes: int = 256 << 20
+    """How much of a node may be marked dirty too much after a power cut, in bitmaps that survive one. More means
+    fewer waits for the disk when writes are spread."""
     temporary_directory: str = ""
     """Where the overlays of ephemeral nodes lie, as files without a name; empty means the first storage root."""
     secret_directory: str = ""

@@ -105,6 +105,7 @@ from blockyard.base.errors.storage import (
 from blockyard.base.errors.kept import (
     StateDirectoryUnusable,
     StateDirectoryBusy,
+    VaultUnusable,
     CatalogueDamaged,
     CatalogueTooNew,
     CatalogueNotWritten,
@@ -207,6 +208,7 @@ __all__ = [
     "CopiesDiffer",
     "StateDirectoryUnusable",
     "StateDirectoryBusy",
+    "VaultUnusable",
     "CatalogueDamaged",
     "CatalogueTooNew",
     "CatalogueNotWritten",

@@ -112,6 +112,19 @@ class JobStoreUnavailable(StorageError):
 
 
 @dataclass(eq=False)
+class VaultUnusable(StorageError):
+    """A file of the state directory that keeps a dirty bitmap cannot be made, read or written."""
+
+    path: str
+    detail: str
+    reason = "VAULT_UNUSABLE"
+    code = Code.UNAVAILABLE
+    retryable = True
+    template = "the bitmap file {path!r} cannot be used: {detail}"
+    advice = "Make room or repair the file system of the state directory, then call again."
+
+
+@dataclass(eq=False)
 class EntryNotRestored(StateError):
     """A name belongs to something that could not be opened again after a restart."""
 

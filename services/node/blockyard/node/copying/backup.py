@@ -10,6 +10,7 @@ from blockyard.node.copying.spec import BitmapMode, Failure, FinishAction, Side,
 from blockyard.node.core.dirty import DirtyBitmap
 from blockyard.node.graph import requests
 from blockyard.node.graph.chain import below_filters
+from blockyard.node.graph.checkpoint_names import refuse_checkpoint
 from blockyard.node.graph.drain import drained
 from blockyard.node.graph.modes import ready_to_write
 
@@ -48,7 +49,9 @@ class BackupSession(CopyingSession):
             async with drained(self.source):
                 if not self.resumes:
                     await self.settle_source()
-                self._begin(bits, bitmap)
+                # The bitmap's node too: no write in it may be before its mark when the successor comes.
+                async with drained(below_filters(self.source)):
+                    self._begin(bits, bitmap)
         except BaseException:
             await self._take_away()
             self._end()
@@ -83,6 +86,7 @@ class BackupSession(CopyingSession):
         await self._take_away()
         if self.bitmap is not None:
             self.bitmap.thaw(self.bitmap.bits if self.spec.bitmap_mode is BitmapMode.NEVER else None)
+            await self.bitmap.settle()
         self._end()
 
     async def undo(self) -> None:
@@ -91,6 +95,7 @@ class BackupSession(CopyingSession):
             # A broken copy is worth nothing, and its map says nothing.
             partly = self.spec.bitmap_mode is BitmapMode.ALWAYS and not self.broken
             self.bitmap.thaw(self._left() if partly else self.bitmap.bits)
+            await self.bitmap.settle()
         self._end()
 
     async def _take_away(self) -> None:
@@ -109,6 +114,7 @@ class BackupSession(CopyingSession):
             raise InvalidArgument("bitmap", "the name of a bitmap of the source, for sync BITMAP", "none")
         if not self.spec.bitmap:
             return None
+        refuse_checkpoint(self.spec.bitmap)
         bitmap = below_filters(self.source).bitmaps.get(self.spec.bitmap) or self.source.bitmaps.get(
             self.spec.bitmap
         )

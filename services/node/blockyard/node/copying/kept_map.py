@@ -64,11 +64,11 @@ class MappedBits(DirtyBitmap):
         super().__init__(size, granularity)
         assert len(memory) == len(self._bits)
         self._memory = memory
-        super()._set_bits(memory)  # type: ignore[arg-type]
+        super()._set_bits(memory)
         self._mask_tail()
         self._recount()
 
-    def _set_bits(self, bits: bytearray) -> None:
+    def _set_bits(self, bits: bytearray | memoryview) -> None:
         """The bits as a whole. They stay where they are as long as they fit there."""
         if self._memory is not None and len(self._memory) == len(bits):
             self._memory[:] = bits

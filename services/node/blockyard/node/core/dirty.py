@@ -14,7 +14,7 @@ Invariants:
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Self
 
 import numpy as np
@@ -39,12 +39,17 @@ _FIRST_WINDOW: Final = 64
 _LAST_WINDOW: Final = 256 * 1024
 
 
+Room = Callable[[int], memoryview]
+"""Gives so many bytes for bits: those that it gave before, cut or followed by zeroes."""
+
+
 class DirtyBitmap:
     """See the module. Offsets, lengths and `size` are bytes of the node."""
 
-    __slots__ = ("_bits", "_granules", "_shift", "_view", "count", "granularity", "size")
+    __slots__ = ("_bits", "_granules", "_room", "_shift", "_view", "count", "granularity", "size")
 
-    def __init__(self, size: int, granularity: int = DEFAULT_GRANULARITY) -> None:
+    def __init__(self, size: int, granularity: int = DEFAULT_GRANULARITY, room: Room | None = None) -> None:
+        """`room`: where the bits are, with what they say already; by default memory of its own, all clean."""
         if not is_power_of_two(granularity) or not MIN_GRANULARITY <= granularity <= MAX_GRANULARITY:
             raise InvalidArgument(
                 "granularity", f"a power of two, {MIN_GRANULARITY} to {MAX_GRANULARITY}", str(granularity)
@@ -55,7 +60,12 @@ class DirtyBitmap:
         """Dirty granules."""
         self.size = size
         self._granules = self._checked_granules(size)
-        self._set_bits(bytearray(-(-self._granules // 8)))
+        self._room = room
+        if room is None:
+            self._set_bits(bytearray(-(-self._granules // 8)))
+        else:
+            self._set_bits(room(-(-self._granules // 8)))
+            self.settle()
 
     # --- changing ---------------------------------------------------------------------------------------
 
@@ -85,7 +95,7 @@ class DirtyBitmap:
             self._fill(first, stop, False)
 
     def clear_all(self) -> None:
-        self._set_bits(bytearray(len(self._bits)))
+        self._view[:] = 0
         self.count = 0
 
     def merge(self, other: Self) -> None:
@@ -110,12 +120,21 @@ class DirtyBitmap:
         if granules != self._granules:
             self._granules = granules
             length = -(-granules // 8)
-            # A bytearray that numpy looks at cannot change its length.
-            self._set_bits(bytearray(self._bits[:length]) + bytes(max(0, length - len(self._bits))))
+            if self._room is not None:
+                self._set_bits(self._room(length))
+            else:  # a bytearray that numpy looks at cannot change its length
+                self._set_bits(bytearray(self._bits[:length]) + bytes(max(0, length - len(self._bits))))
             if size < self.size:
                 self._mask_tail()
                 self._recount()
         self.size = size
+
+    def become(self, other: "DirtyBitmap") -> None:
+        """Say what another of the same granularity says, in the room that it has."""
+        assert self.granularity == other.granularity
+        self.resize(other.size)
+        self.put(other._bits)
+        self.settle()
 
     def copy(self) -> "DirtyBitmap":
         twin = DirtyBitmap(self.size, self.granularity)
@@ -136,6 +155,29 @@ class DirtyBitmap:
     def is_dirty(self, offset: int) -> bool:
         assert 0 <= offset < self.size, offset
         return bool(self._bit(offset >> self._shift))
+
+    def within(self, other: "DirtyBitmap") -> bool:
+        """Whether nothing is dirty here that is clean there; of the same granularity."""
+        shared = min(len(self._view), len(other._view))
+        extra = self._view[:shared] & ~other._view[:shared]
+        return not extra.any() and not self._view[shared:].any()
+
+    def table(self) -> tuple[bytearray | memoryview, int, int]:
+        """The bits themselves, how far an offset is shifted to be a granule's number, and how many granules there
+        are.
+
+        For the one place that cannot pay for a call. Good until the size changes.
+        """
+        return self._bits, self._shift, self._granules
+
+    def covers(self, offset: int, length: int) -> bool:
+        """Whether every granule that the range touches is dirty."""
+        if offset + length > self.size:
+            return False
+        first, last = offset >> self._shift, (offset + length - 1) >> self._shift
+        if first == last:
+            return bool(self._bits[first >> 3] >> (first & 7) & 1)
+        return self._seek(first, last + 1, False) > last
 
     def next_dirty(self, offset: int, end: int | None = None) -> ByteRange | None:
         """The first dirty run in `[offset, end)`, cut to it; None if all of it is clean."""
@@ -189,7 +231,7 @@ class DirtyBitmap:
         self.put(data, start)
         self.settle()
 
-    def put(self, data: bytes | bytearray | memoryview, start: int) -> None:
+    def put(self, data: bytes | bytearray | memoryview, start: int = 0) -> None:
         """As `deserialize`, for one of many pieces; `settle` after the last."""
         taken = min(len(data), len(self._bits) - start)
         self._bits[start : start + taken] = memoryview(data)[:taken]
@@ -233,7 +275,7 @@ class DirtyBitmap:
             raise InvalidArgument("granularity", f"{least} for {size} bytes", str(self.granularity))
         return granules
 
-    def _set_bits(self, bits: bytearray) -> None:
+    def _set_bits(self, bits: bytearray | memoryview) -> None:
         self._bits = bits
         self._view: NDArray[np.uint8] = np.frombuffer(bits, np.uint8)
 
@@ -245,7 +287,7 @@ class DirtyBitmap:
 
     def _mask_tail(self) -> None:
         if self._granules & 7:
-            self._bits[-1] &= (1 << (self._granules & 7)) - 1
+            self._bits[len(self._bits) - 1] &= (1 << (self._granules & 7)) - 1
 
     def _fill(self, first: int, stop: int, dirty: bool) -> None:
         """Set or reset granules `[first, stop)`, which is not empty, and keep `count`."""

@@ -7,8 +7,7 @@ never say anything but the state of the graph, whatever operation led there, and
 Order. A change is durable before it is acknowledged, and before a guest's write may depend on it: edges that guests
 write through are committed while the nodes are drained (`surgery`). So after a crash the catalogue says what was
 acknowledged last, or that and what was being done. What is closed is dropped first: after a crash it is gone, or it
-is open again, never half. What belongs together is touched apart: commits of its parts, and of others meanwhile,
-write nothing of it, until `write` makes all of it durable at once.
+is open again, never half.
 
 Invariants
 1. `entries` is what is durable, as far as known; a key whose writing failed is written again by the next commit.
@@ -17,9 +16,7 @@ Invariants
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Coroutine, Iterable
 from typing import Any, Final, Protocol
 
 from blockyard.base.errors import BlockError, ResourceBusy, ResourceNotFound
@@ -33,6 +30,7 @@ ORDER: Final = (
     "write-threshold",
     "bitmap",
     "copy-session",
+    "checkpoint",
     "attachment",
     "export",
 )
@@ -72,22 +70,6 @@ class Kind(Protocol):
         ...
 
 
-class _Apart:
-    """What is touched by a part of something greater. Tasks that outlive it find it over."""
-
-    def __init__(self) -> None:
-        self.touched: dict[Key, None] = {}
-        self.over = False
-
-
-_apart: Final[ContextVar[_Apart | None]] = ContextVar("blockyard_touched_apart", default=None)
-
-
-def _present_apart() -> _Apart | None:
-    apart = _apart.get()
-    return None if apart is None or apart.over else apart
-
-
 class Catalogue:
     """The entries of one node service. Without a keeper nothing is kept, and every method is quick."""
 
@@ -124,41 +106,17 @@ class Catalogue:
     def touch(self, kind: str, name: str) -> None:
         """It came, went or changed; the next commit looks at it."""
         if self.enabled and kind in self.kinds:
-            apart = _present_apart()
-            (self._touched if apart is None else apart.touched)[Key(kind, name)] = None
+            self._touched[Key(kind, name)] = None
 
-    @contextmanager
-    def apart(self) -> Iterator[None]:
-        """What the body touches and commits becomes durable by its own `write`, all at once, or with the first
-        commit after it."""
-        apart = _Apart()
-        token = _apart.set(apart)
-        try:
-            yield
-        finally:
-            _apart.reset(token)
-            apart.over = True
-            self._touched.update(apart.touched)
-
-    async def commit(self) -> None:
-        """What was touched is durable as it is now; of a part of something greater nothing is yet.
-
-        Raises CatalogueNotWritten.
-        """
-        if _present_apart() is None:
-            await self.write()
-
-    async def write(self) -> None:
-        """As `commit`, and what was touched apart as well."""
-        if (apart := _present_apart()) is not None:
-            self._touched.update(apart.touched)
-            apart.touched.clear()
+    async def commit(self, *only: Key) -> None:
+        """What was touched, or of that these keys, is durable as it is now. Raises CatalogueNotWritten."""
         if self._keeper is not None and not self._held:
-            await _to_its_end(self._commit(self._keeper))
+            await _to_its_end(self._commit(self._keeper, frozenset(only)))
 
-    async def _commit(self, keeper: Keeper) -> None:
+    async def _commit(self, keeper: Keeper, only: frozenset[Key]) -> None:
         async with self._committing:
-            touched, self._touched = self._touched, {}
+            touched = {key: None for key in self._touched if not only or key in only}
+            self._touched = {key: None for key in self._touched if key not in touched}
             changes = [change for key in touched if (change := self._change(key)) is not None]
             if not changes:
                 return

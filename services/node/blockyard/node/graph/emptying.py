@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from blockyard.base.errors import NodeInUse, OperationUnsupported
 from blockyard.node.graph.chain import above_filters
 from blockyard.node.graph.drain import drained
+from blockyard.node.graph.guarding import changed_everywhere
 from blockyard.node.graph.modes import ready_to_write
 from blockyard.node.interface.driver import Emptyable
 
@@ -22,7 +23,7 @@ async def make_empty(graph: "Graph", node: "Node") -> None:
         raise NodeInUse(node.name, "empty", node.backing.frozen_reason)
     if (above := above_filters(node)) is not node:
         raise NodeInUse(node.name, "empty", above.name)
-    async with drained(node):
+    async with drained(node), changed_everywhere(node):
         await node.driver.make_empty()
         node.write_generation += 1
         for bitmap in node.recorders:

@@ -3,10 +3,12 @@
 from dataclasses import dataclass, field
 
 from blockyard.base.clock import Clock
+from blockyard.node.core.heat import DEFAULT_HOT_BYTES
 from blockyard.node.core.pool import FairPool
 from blockyard.node.graph.secrets import NoSecretFiles, SecretFiles, SecretStore
 from blockyard.node.graph.throttling import ThrottleGroups
 from blockyard.node.interface.storage import Storage
+from blockyard.node.interface.vault import Vault
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,10 @@ class Environment:
     """Nodes at once; each costs a few KiB and often a descriptor."""
     allow_ioctl: bool = False
     """Clients may send ioctls to what nodes stand on."""
+    vault: Vault | None = None
+    """Where the bits of bitmaps are that survive a crash; None if none do."""
+    hot_bytes: int = DEFAULT_HOT_BYTES
+    """Bytes of each node that its activity log may have hot: as many may be dirty too much after a power cut."""
     secret_files: SecretFiles = field(default_factory=NoSecretFiles)
     """Where secrets may be read from."""
     secrets: SecretStore = field(init=False)

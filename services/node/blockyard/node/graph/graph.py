@@ -21,6 +21,7 @@ from blockyard.node.core.dirty import DirtyBitmap
 from blockyard.node.graph import requests
 from blockyard.node.graph.catalogue import Catalogue
 from blockyard.node.graph.chain import above_filters
+from blockyard.node.graph.checkpoints import Checkpoints
 from blockyard.node.graph.debugging import passing
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.drain import drained
@@ -29,13 +30,14 @@ from blockyard.node.graph.events import Hub
 from blockyard.node.graph.executors import Executors
 from blockyard.node.graph.freezing import let_go
 from blockyard.node.graph.keeping import Keeping
+from blockyard.node.graph.kept_bitmaps import KeptBitmaps
 from blockyard.node.graph.kept_kinds import BitmapKind, NodeKind, ThresholdKind
 from blockyard.node.graph.kept_throttling import ThrottleGroupKind
 from blockyard.node.graph.modes import ready_to_write
 from blockyard.node.graph.node import Node
 from blockyard.node.graph.opening import Opener
 from blockyard.node.graph.permissions import refresh
-from blockyard.node.graph.persisting import close_driver
+from blockyard.node.graph.persisting import close_driver, store_early
 from blockyard.node.graph.secrets import SecretKind
 from blockyard.node.graph.user import RESIZER, User
 from blockyard.node.interface.flags import Preallocation
@@ -82,6 +84,9 @@ class Graph:
         self.kept.catalogue.add(NodeKind(self))
         self.kept.catalogue.add(ThresholdKind(self))
         self.kept.catalogue.add(BitmapKind(self))
+        self.guards = KeptBitmaps(self)
+        self.checkpoints = Checkpoints(self)
+        self.kept.catalogue.add(self.checkpoints)
         self.claimed: set[str] = set()
         """Names of nodes that are being opened or closed."""
         self.snapshot_lock = asyncio.Lock()
@@ -93,7 +98,7 @@ class Graph:
         """Of nodes whose limits change just now, what they were before."""
         self._news: dict[str, Node] | None = None
         """Changes that are not told yet, while a transaction applies its own."""
-        self.on_closed: list[Callable[[Node], None]] = []
+        self.on_closed: list[Callable[[Node], None]] = [self.checkpoints.node_closed]
         self.on_changed: list[Callable[[Node], None]] = []
         """Told of every change of a node that watchers are told of."""
 
@@ -152,7 +157,7 @@ class Graph:
         if of_job:
             node.implicit = node.of_job = True
         try:
-            await self.kept.keep_opened(opener.opened)
+            await self.kept.keep_opened(opener.opened, self.guards.protect)
         except BaseException:
             await opener.close()
             await self.kept.overwrite()
@@ -186,6 +191,7 @@ class Graph:
             raise NodeInUse(name, "close", ", ".join(node.holders()))
         if validate_only:
             return []
+        await store_early(node)
         await self.kept.drop_closing(node)
         return await self._release(node)
 
@@ -224,7 +230,7 @@ class Graph:
                     try:
                         await requests.flush(node)
                     finally:
-                        await close_driver(node)
+                        await self.guards.close(node, is_stored=await close_driver(node))
         finally:
             let_go(node)
             for edge in node.children.values():
@@ -302,7 +308,7 @@ class Graph:
     async def retire(self, node: Node) -> None:
         """Close a node that was flushed and has left the graph, and publish that it is gone."""
         try:
-            await close_driver(node)
+            await self.guards.close(node, is_stored=await close_driver(node))
         except BlockError as problem:
             self.report(node.name, "close-failed", {"error": str(problem)})
         for listener in self.on_closed:

@@ -17,7 +17,7 @@ from blockyard.node.core.accounting import READ, WRITE
 from blockyard.node.core.throttle import READ_SIDE, WRITE_SIDE
 from blockyard.node.graph.reading import fill_zeroes, is_zero, misaligned
 from blockyard.node.interface.child import Buffer
-from blockyard.node.interface.flags import COMPRESSED, FUA
+from blockyard.node.interface.flags import COMPRESSED, FUA, WRITE_UNCHANGED
 from blockyard.node.interface.mapping import MapKind
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ DATA, ZERO, BACKING = MapKind.DATA, MapKind.ZERO, MapKind.BACKING
 
 def forms(node: "Node") -> "tuple[ReadNow, WriteNow]":
     """The inline forms for this kind of driver."""
+    read: ReadNow
+    write: WriteNow
     if node.straight is not None:
         read, write = _read_now_straight, _write_now_straight
     elif node.throttle is not None:
@@ -42,13 +44,51 @@ def forms(node: "Node") -> "tuple[ReadNow, WriteNow]":
         read, write = _read_now_format, _write_now_format
     else:
         read, write = _read_now_driver, _write_now_driver
-    if node.zero_flags is None:
-        return read, write
+    if node.zero_flags is not None:
+        write = _detecting(write)
+    if node.guard is not None:
+        write = _guarded(write)
+    return read, write
 
+
+def _detecting(write: "WriteNow") -> "WriteNow":
     def write_now_detecting(node: "Node", offset: int, data: Buffer, flags: int) -> bool:
         return not is_zero(data) and write(node, offset, data, flags)
 
-    return read, write_now_detecting
+    return write_now_detecting
+
+
+def _guarded(write: "WriteNow") -> "WriteNow":
+    """What a bitmap that survives a crash must know of is known before it happens (`graph.guarding`).
+
+    Nothing runs between the mark before and the data, so no mark after it is needed: a write to what is dirty
+    already costs 0.3 us more than one that nobody records.
+    """
+
+    def write_now_guarded(node: "Node", offset: int, data: Buffer, flags: int) -> bool:
+        guard, length = node.guard, len(data)
+        if guard is None or flags & WRITE_UNCHANGED:
+            return write(node, offset, data, flags)
+        if (steady := guard.steady) is not None and length:
+            bits, shift, granules = steady
+            first = offset >> shift
+            is_ready = (
+                first == (offset + length - 1) >> shift and first < granules and bits[first >> 3] >> (first & 7) & 1
+            )
+        else:
+            is_ready = 0
+        if not is_ready:
+            if node.read_only:
+                raise node.write_refusal()
+            if not length or not guard.ready_now(offset, length):
+                return False
+        node.watched = guard.others
+        try:
+            return write(node, offset, data, flags)
+        finally:
+            node.watched = True
+
+    return write_now_guarded
 
 
 def _read_now_driver(node: "Node", offset: int, into: memoryview) -> bool:

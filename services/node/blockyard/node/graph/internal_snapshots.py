@@ -17,6 +17,7 @@ from blockyard.base.errors import InvalidArgument, NodeInUse, OperationUnsupport
 from blockyard.node.graph import requests
 from blockyard.node.graph.chain import above_filters, overlay_above
 from blockyard.node.graph.drain import drained
+from blockyard.node.graph.guarding import changed_everywhere
 from blockyard.node.graph.modes import ready_to_write
 from blockyard.node.graph.transaction import Action, Plan
 from blockyard.node.graph.user import RESIZER, WRITER, User
@@ -71,7 +72,7 @@ async def revert(graph: "Graph", node: "Node", wanted: str) -> None:
         raise NodeInUse(node.name, "revert", f"node/{overlay.name}, whose content would change")
     permissions = WRITER if found.disk_size == node.driver.size else RESIZER
     with _writing(node, "RevertToSnapshot", permissions):
-        async with drained(node):
+        async with drained(node), changed_everywhere(node):
             try:
                 await image_of(node).revert_to_snapshot(found.identifier)
             finally:

@@ -11,12 +11,13 @@
 So a crash finds the state before or after, and data that was acknowledged is where the catalogue says.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from blockyard.base.errors import BlockError, EntryNotRestored
 from blockyard.node.graph.catalogue import Catalogue
+from blockyard.node.graph.checkpoint_names import CHECKPOINT, checkpoint_of
 from blockyard.node.graph.kept_kinds import BITMAP, NODE, THRESHOLD
 from blockyard.node.graph.present import root_of
 from blockyard.node.graph.user import User
@@ -67,6 +68,8 @@ class Keeping:
             self.catalogue.touch(THRESHOLD, node.name)
             for bitmap in node.bitmaps:
                 self.catalogue.touch(BITMAP, f"{node.name}/{bitmap}")
+                if (checkpoint := checkpoint_of(bitmap)) is not None:
+                    self.catalogue.touch(CHECKPOINT, f"{node.name}/{checkpoint}")
             if node in nodes or node.implicit:
                 pending += self._touch_users(node)
 
@@ -111,15 +114,20 @@ class Keeping:
     async def overwrite(self) -> None:
         """After a commit that failed and was undone: what became durable of it nonetheless is overwritten."""
         with suppress(BlockError):
-            await self.catalogue.write()
+            await self.catalogue.commit()
 
-    async def keep_opened(self, opened: "Sequence[Node]") -> None:
-        """Nodes that nobody has seen yet are durable. Raises CatalogueNotWritten."""
+    async def keep_opened(
+        self, opened: "Sequence[Node]", prepare: "Callable[[Node], Awaitable[None]] | None" = None
+    ) -> None:
+        """Nodes that nobody has seen yet are durable, each after `prepare`. Raises CatalogueNotWritten."""
         if not self.catalogue.enabled:
             return
         self._arriving.update((node.name, node) for node in opened)
-        self.touch(*opened)
         try:
+            if prepare is not None:
+                for node in opened:
+                    await prepare(node)
+            self.touch(*opened)
             await self.catalogue.commit()
         finally:
             for node in opened:

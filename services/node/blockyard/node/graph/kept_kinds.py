@@ -151,8 +151,9 @@ class ThresholdKind:
 
 
 class BitmapKind:
-    """Named dirty bitmaps. Their bits end with the process, so they come back inconsistent: that some writes were
-    missed must be seen, or a backup would leave them out (block/qcow2-bitmap.c does the same after a crash)."""
+    """Named dirty bitmaps. Those with a file come back with its bits (`graph.kept_bitmaps`). The bits of others end
+    with the process, so they come back inconsistent: that some writes were missed must be seen, or a backup would
+    leave them out (block/qcow2-bitmap.c does the same after a crash)."""
 
     name = BITMAP
 
@@ -166,9 +167,12 @@ class BitmapKind:
         node_name, _, bitmap_name = name.partition("/")
         node = self._graph.kept.lasting_part(node_name)
         bitmap = node.bitmaps.get(bitmap_name) if node is not None else None
-        if bitmap is None or bitmap.internal or bitmap.in_image:
+        if bitmap is None or bitmap.internal or (bitmap.in_image and bitmap.file is None):
             return None
-        return json.dumps({"granularity": bitmap.bits.granularity, "recording": bitmap.recording})
+        values: dict[str, object] = {"granularity": bitmap.bits.granularity, "recording": bitmap.recording}
+        if bitmap.file is not None and bitmap.guard is not None:
+            values |= {"bits": bitmap.file.name, "heat": bitmap.guard.heat.name, "in_image": bitmap.in_image}
+        return json.dumps(values)
 
     def needs(self, name: str, definition: str) -> list[Key]:
         return [Key(NODE, name.partition("/")[0])]
@@ -181,7 +185,9 @@ class BitmapKind:
         granularity = parsed(definition).get("granularity")
         if not isinstance(granularity, int):
             raise InvalidArgument("definition", "a granularity", definition[:64])
-        recording.lost(self._graph, self._graph.get(node_name), bitmap_name, granularity)
+        node = self._graph.get(node_name)
+        if not await self._graph.guards.restore(node, bitmap_name, definition) and bitmap_name not in node.bitmaps:
+            recording.lost(self._graph, node, bitmap_name, granularity)
 
     def shown(self, definition: str) -> str:
         return f"json:{definition}"

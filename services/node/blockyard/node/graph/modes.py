@@ -26,6 +26,7 @@ from blockyard.node.graph.chain import subtree
 from blockyard.node.graph.claims import alone
 from blockyard.node.graph.definition import driver_options
 from blockyard.node.graph.drain import drained
+from blockyard.node.graph.guarding import presume_dirty
 from blockyard.node.graph.permissions import refresh
 from blockyard.node.graph.switching import Switching
 from blockyard.node.interface.flags import Role
@@ -127,6 +128,8 @@ async def inactivate(graph: "Graph", node: "Node") -> None:
         _check_unwritten(node, group)
         for each in group:
             each.resumes_read_only = each.read_only
+        for each in group:
+            await presume_dirty(each)
         await _switch(graph, group, read_only=True, inactive=True)
 
 

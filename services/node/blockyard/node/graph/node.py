@@ -8,7 +8,7 @@ Invariants
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, cast
 
@@ -30,6 +30,7 @@ from blockyard.node.interface.throttling import Throttled
 if TYPE_CHECKING:
     from blockyard.node.graph.claims import Claim
     from blockyard.node.graph.edge import Edge
+    from blockyard.node.graph.guarding import Guard
     from blockyard.node.graph.throttling import Member
 
 _ZERO_FLAGS: Final = {DetectZeroes.OFF: None, DetectZeroes.ON: 0, DetectZeroes.UNMAP: MAY_UNMAP}
@@ -84,6 +85,8 @@ class Node:
     recorders: tuple[Bitmap, ...] = ()
     """The bitmaps that record writes now."""
     threshold: WriteThreshold | None = None
+    guard: "Guard | None" = None
+    """Of its bitmaps that survive a crash: asked before each write."""
     holding: "tuple[Edge, ...]" = ()
     """Links below that it froze (see `graph.freezing`)."""
     populating: int = 0
@@ -132,6 +135,8 @@ class Node:
     write_now: WriteNow = field(init=False)
     on_limits: Callable[["Node"], None] = _ignore
     """Told before the limits change, be it for a moment: what changed them may be taken back."""
+    on_mode: "Callable[[Node], Awaitable[None]] | None" = None
+    """Called, while it is drained, when its driver was opened in another mode."""
     on_blockers: Callable[["Node"], None] = _ignore
     """Called when a parent lets others do more or less with the node than before."""
     flush_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -174,7 +179,10 @@ class Node:
         """
         limits = self.driver.limits
         self.simple = (
-            isinstance(self.driver, ProtocolDriver) and limits.request_alignment == 1 and self.zero_flags is None
+            isinstance(self.driver, ProtocolDriver)
+            and limits.request_alignment == 1
+            and self.zero_flags is None
+            and self.guard is None
         )
         self.alignment = limits.request_alignment
         self.memory_alignment = limits.min_mem_alignment
@@ -239,6 +247,8 @@ class Node:
         """Bring `recorders` up to date after a bitmap came, went or changed."""
         self.recorders = tuple(item for item in self.bitmaps.values() if item.recording)
         self.watched = bool(self.recorders or self.threshold)
+        if self.guard is not None:
+            self.guard.refresh()
 
     def set_threshold(self, threshold: WriteThreshold | None) -> None:
         """Look at writes for this threshold from now on; None for none."""

@@ -133,6 +133,7 @@ class Opener:
             for node in self.opened:
                 closing.callback(_detach, list(node.children.values()))
                 closing.callback(let_go, node)
+                closing.push_async_callback(self._graph.guards.close, node, is_stored=True)
                 closing.push_async_callback(close_driver, node)
             self.opened = []
             self.leave_names()
@@ -288,6 +289,7 @@ class Opener:
             executor=definition.executor or MAIN,
             path=str(definition.options.get("filename", "")),
             on_limits=self._graph.limits_change,
+            on_mode=self._graph.guards.mode_changed,
             on_blockers=self._graph.changed,
             resumes_read_only=definition.read_only or definition.auto_read_only,
         )

@@ -9,11 +9,13 @@ them.
 Must not know qcow2. Nothing is in flight in the node in any of this.
 """
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from blockyard.base.errors import BlockError, OperationUnsupported
 from blockyard.node.core.dirty import DirtyBitmap
 from blockyard.node.graph.bitmaps import Bitmap
+from blockyard.node.graph.drain import drained
 from blockyard.node.interface.bitmaps import ImageBitmap, StoresBitmaps
 
 if TYPE_CHECKING:
@@ -62,7 +64,11 @@ def _bitmap(found: ImageBitmap, size: int) -> Bitmap:
 async def store(node: "Node") -> None:
     """The image says what the graph knows; to be called before the driver closes. Raises catalogue errors."""
     image = image_of(node)
-    if image is None or node.context.read_only or node.context.inactive:
+    if node.context.read_only or node.context.inactive:
+        return
+    if image is None:
+        if any(bitmap.in_image for bitmap in node.bitmaps.values()):  # it became version 2 meanwhile
+            raise OperationUnsupported(node.name, node.driver.name, "keep a dirty bitmap")
         return
     await image.store_bitmaps([_stored(each) for each in node.bitmaps.values() if each.in_image])
 
@@ -77,14 +83,30 @@ def _stored(bitmap: Bitmap) -> ImageBitmap:
     return ImageBitmap(bitmap.name, bitmap.bits.granularity, bits, bitmap.recording)
 
 
-async def close_driver(node: "Node") -> None:
-    """Store, and close the driver also if that fails: then the image's bitmaps stay marked as in use."""
+async def store_early(node: "Node") -> None:
+    """Store before the catalogue forgets a node that nobody uses: a crash between the two must not cost its
+    bitmaps.
+
+    If it fails, closing tells.
+    """
+    if any(bitmap.in_image for bitmap in node.bitmaps.values()):
+        with suppress(BlockError):
+            async with drained(node):
+                await store(node)
+
+
+async def close_driver(node: "Node") -> bool:
+    """Store, and close the driver also if that fails: then the image's bitmaps stay marked as in use. Whether the
+    image has them."""
+    is_stored = False
     try:
         await store(node)
+        is_stored = True
     except BlockError as problem:
         node.context.report("bitmaps-not-stored", {"error": str(problem)})
     finally:
         await node.driver.close()
+    return is_stored
 
 
 def check_can_keep(node: "Node", name: str, granularity: int) -> None:
@@ -103,6 +125,13 @@ def require_changeable(node: "Node") -> None:
     """A change of a bitmap that an image keeps must reach the image. Raises NodeReadOnly or NodeInactive."""
     if node.read_only:
         raise node.write_refusal()
+
+
+async def use(node: "Node") -> None:
+    """Before bitmaps that the node's image keeps are changed by other than writes. Raises catalogue errors."""
+    image = image_of(node)
+    if image is not None and not node.context.read_only and not node.context.inactive:
+        await image.use_bitmaps()
 
 
 async def remove(node: "Node", name: str) -> None:

@@ -3,7 +3,8 @@
 The bits live in `core.dirty`, freezing in `bitmaps`. Must not know the wire.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from blockyard.base.errors import InvalidArgument, LimitReached, ResourceExists, ResourceNotFound
@@ -12,7 +13,7 @@ from blockyard.node.core.dirty import DEFAULT_GRANULARITY, DirtyBitmap
 from blockyard.node.graph.bitmaps import Bitmap
 from blockyard.node.graph.drain import drained
 from blockyard.node.graph.modes import ready_to_write
-from blockyard.node.graph.persisting import check_can_keep, remove, require_changeable
+from blockyard.node.graph.persisting import check_can_keep, image_of, remove, require_changeable, use
 
 if TYPE_CHECKING:
     from blockyard.node.graph.graph import Graph
@@ -59,11 +60,50 @@ def create(
     if len(node.bitmaps) >= MAX_BITMAPS:
         raise LimitReached("bitmaps of a node", MAX_BITMAPS)
     bits = DirtyBitmap(node.driver.size, granularity or default_granularity(node))
-    if persistent:
+    in_image = persistent and image_of(node) is not None
+    if in_image:
         check_can_keep(node, name, bits.granularity)
-    bitmap = Bitmap(name, bits, recording=recording, persistent=persistent, in_image=persistent)
+    elif persistent:
+        graph.guards.check_can_keep(node)
+    bitmap = Bitmap(name, bits, recording=recording, persistent=persistent, in_image=in_image)
     node.bitmaps[name] = bitmap
     _changed(graph, node)
+    return bitmap
+
+
+async def create_durably(
+    graph: "Graph",
+    node: "Node",
+    name: str,
+    granularity: int = 0,
+    *,
+    recording: bool = True,
+    persistent: bool = False,
+) -> Bitmap:
+    """As `create`; the catalogue, and a file for its bits if it is to survive a crash, are there when it
+    returns."""
+    if not persistent:
+        bitmap = create(graph, node, name, granularity, recording=recording)
+        await graph.kept.commit(lambda: delete(graph, node, name))
+        return bitmap
+    if node.waits_for_writer and image_of(node) is not None:
+        await ready_to_write(graph, node)
+    async with drained(node):  # no write is between its two marks
+        bitmap = create(graph, node, name, granularity, recording=recording, persistent=True)
+        try:
+            if graph.guards.can_guard(node):
+                await graph.guards.guard(node, bitmap)
+        except BaseException:
+            delete(graph, node, name)
+            raise
+        graph.kept.touch_bitmap(node, name)
+
+        def undo() -> None:
+            delete(graph, node, name)
+            if bitmap.guard is not None:
+                bitmap.guard.drop(bitmap)
+
+        await graph.kept.commit(undo)
     return bitmap
 
 
@@ -104,6 +144,24 @@ async def delete_durably(graph: "Graph", node: "Node", name: str) -> None:
             await remove(node, name)
     deleted = delete(graph, node, name)
     await graph.kept.commit(lambda: put_back(graph, node, deleted))
+    if deleted.guard is not None:
+        deleted.guard.drop(deleted)
+
+
+@asynccontextmanager
+async def changing(graph: "Graph", node: "Node", name: str) -> AsyncIterator[None]:
+    """While a bitmap is changed by other than writes: if it survives a crash, so does the change when this ends."""
+    bitmap = find(node, name)
+    if bitmap.in_image and node.waits_for_writer:
+        await ready_to_write(graph, node)
+    if bitmap.guard is None:
+        yield
+        return
+    async with drained(node):
+        if bitmap.in_image:
+            await use(node)
+        yield
+        await bitmap.settle()
 
 
 def put_back(graph: "Graph", node: "Node", bitmap: Bitmap) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from blockyard.base.errors import BlockError
 from blockyard.node.graph import persisting, recording
+from blockyard.node.graph.checkpoint_names import refuse_checkpoint
 from blockyard.node.graph.drain import drained
 from blockyard.node.graph.transaction import Action, Plan
 
@@ -21,21 +22,42 @@ class _OnNode(Action):
     """An action on one bitmap. Writes to its node are held, so that it is exact."""
 
     def __init__(self, node_name: str, name: str) -> None:
+        refuse_checkpoint(name)
         self._node_name = node_name
         self._name = name
 
     def touches(self, plan: Plan) -> "list[Node]":
         return [plan.get(self._node_name)]
 
+    async def settle_down(self, plan: Plan) -> None:
+        for node in self.touches(plan):
+            if any(bitmap.in_image for bitmap in node.bitmaps.values()):
+                await persisting.use(node)
+
+    async def switch(self, plan: Plan) -> None:
+        await self.restored(plan)
+
+    async def restored(self, plan: Plan) -> None:
+        node = plan.graph.nodes.get(self._node_name)
+        if node is not None:
+            await _settle(node)
+
     def _keep_content(self, plan: Plan, node: "Node", bitmap: "Bitmap") -> None:
         """Its bits and its switch come back if the transaction fails."""
         bits, is_recording = bitmap.bits.copy(), bitmap.recording
 
         def restore() -> None:
-            bitmap.bits, bitmap.recording = bits, is_recording
+            bitmap.become(bits)
+            bitmap.recording = is_recording
             node.record_bitmaps()
 
         plan.changes.also(restore)
+
+
+async def _settle(node: "Node") -> None:
+    """What its bitmaps say survives a crash, if they do."""
+    if node.guard is not None:
+        await node.guard.sync()
 
 
 class CreateBitmap(_OnNode):
@@ -92,6 +114,8 @@ class DeleteBitmap(_OnNode):
 
     async def commit(self, plan: Plan) -> None:
         node = plan.graph.nodes.get(self._node_name)
+        if self._deleted is not None and self._deleted.guard is not None:
+            self._deleted.guard.drop(self._deleted)
         if node is not None and self._deleted is not None and self._deleted.in_image:
             try:
                 async with drained(node):

@@ -83,6 +83,8 @@ async def _write(node: "Node", offset: int, payload: Payload, flags: int) -> Non
     if writing.pads_the_end(node, offset, length):
         return await _write_at_odd_end(node, offset, payload, flags, unit)
     async with Admitted(node, WRITE, offset, length, unit) as request:
+        if node.guard is not None and not flags & WRITE_UNCHANGED:
+            await node.guard.ready(offset, length)
         try:
             _check_still_inside(node, offset, length)
             await _put(node, request, offset, payload, flags)
@@ -105,6 +107,8 @@ async def _write_at_odd_end(node: "Node", offset: int, payload: Payload, flags: 
     admitted = Admitted(node, WRITE, offset, SERIALISE_ALL - offset, unit)
     admitted.length = payload.length
     async with admitted as request:
+        if node.guard is not None and not flags & WRITE_UNCHANGED:
+            await node.guard.ready(offset, payload.length)
         driver = node.driver
         end = max(driver.size, offset + payload.length)
         try:
@@ -159,6 +163,8 @@ async def copied_by_kernel(node: "Node", offset: int, length: int, copy: "Callab
     if node.read_only:
         raise node.write_refusal()
     async with Admitted(node, WRITE, offset, length):
+        if node.guard is not None:
+            await node.guard.ready(offset, length)
         try:
             if (starter := tracing.active.get()) is not None:
                 with starter(f"blk.write {node.driver.name}", _attributes(node, offset, length)):
@@ -194,6 +200,8 @@ async def _zero(node: "Node", offset: int, length: int, flags: int) -> None:
     if node.discard is DiscardMode.IGNORE:
         flags &= ~MAY_UNMAP
     async with Admitted(node, WRITE_ZEROES, offset, length, zeroing.unit_to_serialise(node)) as request:
+        if node.guard is not None and not flags & WRITE_UNCHANGED:
+            await node.guard.ready(offset, length)
         try:
             _check_still_inside(node, offset, length)
             await zeroing.make_zeroes(node, request, offset, length, flags)
@@ -215,6 +223,8 @@ async def discard(node: "Node", offset: int, length: int) -> None:
     alignment = 1 if node.hands_on else math.lcm(limits.discard_alignment, node.alignment)
     unit = max(alignment, limits.allocation_unit)
     async with Admitted(node, DISCARD, offset, length, zeroing.unit_of_change(node, unit)):
+        if node.guard is not None:
+            await node.guard.ready(offset, length)
         try:
             _check_still_inside(node, offset, length)
             middle = zeroing.aligned_inside(node, offset, length, alignment)
@@ -277,12 +287,10 @@ async def truncate(
     try:
         if only_grow and driver.size >= size:
             return
-        try:
-            await driver.truncate(size, preallocation, exact)
-        finally:  # it may have failed, or been given up, when the size had changed already
-            for bitmap in node.bitmaps.values():
-                bitmap.resize(driver.size)
-            node.write_generation += 1
+        await driver.truncate(size, preallocation, exact)
+        for bitmap in node.bitmaps.values():
+            bitmap.resize(driver.size)
+        node.write_generation += 1
     finally:
         node.tracker.end(request)
 

@@ -31,14 +31,17 @@ async def restore_all(graph: "Graph") -> None:
     graph.number_from(restoration.highest_number())
     await restoration.run(catalogue.entries)
     await catalogue.commit()
+    await graph.guards.end_of_restoring()
 
 
-async def restore_again(catalogue: Catalogue, key: Key) -> Entry:
+async def restore_again(graph: "Graph", key: Key) -> Entry:
     """Try a failed entry again: what it needs first, then it, then what needs it. Raises what keeps it out."""
+    catalogue = graph.kept.catalogue
     catalogue.require_failed(key)
     restoration = _Restoration(catalogue)
     await restoration.run(restoration.around(key))
     await catalogue.commit()
+    await graph.guards.protect_restored()
     if (problem := catalogue.failed.get(key)) is not None:
         raise problem
     return catalogue.entries[key]

@@ -76,6 +76,8 @@ class Switching:
             self._adopt(node.context)
             return
         self._adopt(context)
+        if self._changes and node.on_mode is not None:
+            await node.on_mode(node)
         await self._held.aclose()
 
     async def close_again(self) -> None:

@@ -230,7 +230,7 @@ class _Run:
         clock = self._graph.environment.clock
         touched = parents_first(self._touched())
         started_ns = clock.monotonic_ns()
-        with entering_own(), self._graph.kept.catalogue.apart():
+        with entering_own():
             async with drained(*touched):
                 self._outcome.skew_ns = clock.monotonic_ns() - started_ns
                 await self._happen()
@@ -309,7 +309,7 @@ class _Run:
     async def _keep(self) -> None:
         """Durable before a guest's write can depend on it. Raises CatalogueNotWritten."""
         self._touch()
-        await self._graph.kept.catalogue.write()
+        await self._graph.kept.catalogue.commit()
 
     def _touch(self) -> None:
         plan = self._plan

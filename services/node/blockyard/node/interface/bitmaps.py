@@ -58,6 +58,11 @@ class StoresBitmaps(Protocol):
         """
         ...
 
+    async def use_bitmaps(self) -> None:
+        """From now on what the image says of its bitmaps is old; it says so durably when this returns. The first
+        write does the same."""
+        ...
+
     async def store_bitmaps(self, bitmaps: Sequence[ImageBitmap]) -> None:
         """These are all that the image keeps, durably when it returns. Those without bits stay as they are."""
         ...

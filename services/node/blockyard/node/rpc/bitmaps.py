@@ -5,10 +5,10 @@ from typing import Any, Final
 
 from blockyard.base.errors import InvalidArgument
 from blockyard.node.graph import recording
+from blockyard.node.graph.checkpoint_names import refuse_checkpoint
 from blockyard.node.graph.graph import Graph
-from blockyard.node.graph.modes import ready_to_write
-from blockyard.node.graph.node import Node
 from blockyard.node.graph.temporary import borrowed
+from blockyard.node.rpc.checkpoints import CheckpointCalls
 from blockyard.node.rpc.convert import dirty_bitmap
 from blockyard.node.rpc.memory import RequestMemory
 from blockyard.v1 import bitmap_pb2, types_pb2
@@ -18,7 +18,7 @@ DEFAULT_EXTENTS: Final = 1000
 MAX_EXTENTS: Final = 10_000
 
 
-class BitmapServicer(BitmapServiceServicer):
+class BitmapServicer(CheckpointCalls, BitmapServiceServicer):
     """Named bitmaps."""
 
     def __init__(self, graph: Graph, memory: RequestMemory) -> None:
@@ -27,10 +27,9 @@ class BitmapServicer(BitmapServiceServicer):
 
     async def CreateBitmap(self, request: bitmap_pb2.CreateBitmapRequest, context: Any) -> types_pb2.DirtyBitmap:  # noqa: N802
         async def work() -> types_pb2.DirtyBitmap:
+            refuse_checkpoint(request.name)
             node = self._graph.get(request.node_name)
-            if request.persistent and node.waits_for_writer:
-                await ready_to_write(self._graph, node)
-            bitmap = recording.create(
+            bitmap = await recording.create_durably(
                 self._graph,
                 node,
                 request.name,
@@ -38,17 +37,9 @@ class BitmapServicer(BitmapServiceServicer):
                 recording=not request.disabled,
                 persistent=request.persistent,
             )
-            await self._graph.kept.commit(lambda: recording.delete(self._graph, node, request.name))
             return dirty_bitmap(node, bitmap)
 
         return await self._memory.once(request, work)
-
-    async def _node_to_change(self, reference: Any) -> Node:
-        """The node of a bitmap that is to be changed: an image that keeps it must be writable."""
-        node = self._graph.get(reference.node_name)
-        if node.waits_for_writer and recording.find(node, reference.name).in_image:
-            await ready_to_write(self._graph, node)
-        return node
 
     async def GetBitmap(self, request: bitmap_pb2.GetBitmapRequest, context: Any) -> types_pb2.DirtyBitmap:  # noqa: N802
         node = self._graph.get(request.node_name)
@@ -68,32 +59,41 @@ class BitmapServicer(BitmapServiceServicer):
     async def DeleteBitmap(  # noqa: N802
         self, request: bitmap_pb2.DeleteBitmapRequest, context: Any
     ) -> bitmap_pb2.DeleteBitmapResponse:
+        refuse_checkpoint(request.name)
         node = self._graph.get(request.node_name)
         if request.name in node.bitmaps or not request.allow_missing:
             await recording.delete_durably(self._graph, node, request.name)
         return bitmap_pb2.DeleteBitmapResponse()
 
     async def ClearBitmap(self, request: bitmap_pb2.ClearBitmapRequest, context: Any) -> types_pb2.DirtyBitmap:  # noqa: N802
-        node = await self._node_to_change(request)
-        return dirty_bitmap(node, recording.clear(self._graph, node, request.name))
+        refuse_checkpoint(request.name)
+        node = self._graph.get(request.node_name)
+        async with recording.changing(self._graph, node, request.name):
+            bitmap = recording.clear(self._graph, node, request.name)
+        return dirty_bitmap(node, bitmap)
 
     async def SetBitmapRecording(  # noqa: N802
         self, request: bitmap_pb2.SetBitmapRecordingRequest, context: Any
     ) -> types_pb2.DirtyBitmap:
-        node = await self._node_to_change(request)
-        before = recording.find(node, request.name).recording
-        bitmap = recording.set_recording(self._graph, node, request.name, request.recording)
+        refuse_checkpoint(request.name)
+        node = self._graph.get(request.node_name)
+        async with recording.changing(self._graph, node, request.name):
+            before = recording.find(node, request.name).recording
+            bitmap = recording.set_recording(self._graph, node, request.name, request.recording)
 
-        def undo() -> None:
-            recording.set_recording(self._graph, node, request.name, before)
+            def undo() -> None:
+                recording.set_recording(self._graph, node, request.name, before)
 
-        await self._graph.kept.commit(undo)
+            await self._graph.kept.commit(undo)
         return dirty_bitmap(node, bitmap)
 
     async def MergeBitmaps(self, request: bitmap_pb2.MergeBitmapsRequest, context: Any) -> types_pb2.DirtyBitmap:  # noqa: N802
-        node = await self._node_to_change(request.target)
-        sources = [recording.find(self._graph.get(item.node_name), item.name) for item in request.sources]
-        return dirty_bitmap(node, recording.merge(self._graph, node, request.target.name, sources))
+        refuse_checkpoint(request.target.name)
+        node = self._graph.get(request.target.node_name)
+        async with recording.changing(self._graph, node, request.target.name):
+            sources = [recording.find(self._graph.get(item.node_name), item.name) for item in request.sources]
+            bitmap = recording.merge(self._graph, node, request.target.name, sources)
+        return dirty_bitmap(node, bitmap)
 
     async def StreamDirtyExtents(  # noqa: N802
         self, request: bitmap_pb2.StreamDirtyExtentsRequest, context: Any

@@ -32,7 +32,7 @@ class CatalogueCalls(Calls):
     async def RestoreCatalogueEntry(  # noqa: N802
         self, request: node_pb2.RestoreCatalogueEntryRequest, context: Any
     ) -> node_pb2.CatalogueEntry:
-        return self._message(await restore_again(self._catalogue, Key(request.kind, request.name)))
+        return self._message(await restore_again(self._graph, Key(request.kind, request.name)))
 
     async def ForgetCatalogueEntry(  # noqa: N802
         self, request: node_pb2.ForgetCatalogueEntryRequest, context: Any

@@ -19,7 +19,7 @@ from blockyard.node.interface.internal_snapshots import SnapshotFacts, SnapshotW
 from blockyard.node.rpc.convert import duration, full_state, timestamp
 from blockyard.node.rpc.memory import RequestMemory
 from blockyard.node.rpc.overlays import overlay_wish
-from blockyard.v1 import control_pb2, types_pb2
+from blockyard.v1 import bitmap_pb2, control_pb2, types_pb2
 from blockyard.v1.control_pb2_grpc import SnapshotServiceServicer
 
 STATE_PIECE: Final = 1 << 20
@@ -110,7 +110,7 @@ class SnapshotServicer(SnapshotServiceServicer):
     async def StreamAllocatedExtents(  # noqa: N802
         self, request: control_pb2.StreamAllocatedExtentsRequest, context: Any
     ) -> AsyncIterator[control_pb2.StreamAllocatedExtentsResponse]:
-        found = comparing.allocated(self._graph, _point(request.point), *_range(request))
+        found = comparing.allocated(self._graph, _point(request.point), *extents_wanted(request))
         async with aclosing(found) as batches:
             async for batch in batches:
                 yield control_pb2.StreamAllocatedExtentsResponse(**_batch(batch))
@@ -119,7 +119,7 @@ class SnapshotServicer(SnapshotServiceServicer):
         self, request: control_pb2.StreamChangedExtentsRequest, context: Any
     ) -> AsyncIterator[control_pb2.StreamChangedExtentsResponse]:
         points = (_point(request.base), _point(request.target))
-        async with aclosing(comparing.changed(self._graph, *points, *_range(request))) as batches:
+        async with aclosing(comparing.changed(self._graph, *points, *extents_wanted(request))) as batches:
             async for batch in batches:
                 yield control_pb2.StreamChangedExtentsResponse(**_batch(batch))
 
@@ -128,9 +128,12 @@ def _point(point: control_pb2.PointInTime) -> Point:
     return Point(point.node_name, point.snapshot)
 
 
-def _range(
-    request: control_pb2.StreamAllocatedExtentsRequest | control_pb2.StreamChangedExtentsRequest,
+def extents_wanted(
+    request: control_pb2.StreamAllocatedExtentsRequest
+    | control_pb2.StreamChangedExtentsRequest
+    | bitmap_pb2.StreamCheckpointDeltaRequest,
 ) -> tuple[ByteRange, int]:
+    """The range that a stream of extents is about, 0 being the end; and how many extents a message has."""
     count = request.max_results or DEFAULT_EXTENTS
     if not 1 <= count <= MAX_EXTENTS:
         raise InvalidArgument("max_results", f"1 to {MAX_EXTENTS}", str(count))

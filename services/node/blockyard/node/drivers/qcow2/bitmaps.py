@@ -79,14 +79,15 @@ class Bitmaps:
         self.place = _checked(ext.decode_bitmaps(data, image.name), image)
         raw = await image.read(self.place.directory_offset, self.place.directory_size)
         records = codec.decode_directory(raw, self.place.bitmaps, image.geometry.cluster_size, image.name)
-        if len(codec.encode_directory(records)) != len(raw):
-            raise ImageCorrupt(image.name, "bitmap directory", f"{len(raw)} bytes of records", "another length")
         names = self.offered
         room = MAX_LOADED_BYTES
         for number, record in enumerate(records):
+            if len(names) >= MAX_LOADED:
+                self.found.append(Found(record, "too many"))
+                continue
             found = Found(record, self._unusable(record, names, room))
             self.found.append(found)
-            if record.name in names or not _shown(record) or len(names) >= MAX_LOADED:
+            if record.name in names or not _shown(record):
                 continue
             names.add(record.name)
             bits = None if found.problem or record.in_use else await self._bits_of(found)
@@ -106,7 +107,7 @@ class Bitmaps:
             return "another of the same name"
         if not record.in_use and size - image.geometry.cluster_size > room:
             return f"{size} bytes, more than all may take in memory together"
-        return "too many" if len(names) >= MAX_LOADED else ""
+        return ""
 
     async def _bits_of(self, found: Found) -> DirtyBitmap | None:
         image, record = self._image, found.record

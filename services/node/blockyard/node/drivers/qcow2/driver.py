@@ -357,6 +357,9 @@ class Qcow2(FormatDriver):
     def check_can_store(self, names: Sequence[str], granularity: int) -> None:
         storing.check_can_store(self.image, names, granularity)
 
+    async def use_bitmaps(self) -> None:
+        await self.image.before_write()
+
     async def store_bitmaps(self, bitmaps: Sequence[ImageBitmap]) -> None:
         async with self.image.changing:
             await storing.store(self.image, bitmaps)

@@ -80,7 +80,8 @@ class StoredBitmap:
 def decode_directory(
     data: bytes | bytearray | memoryview, count: int, cluster_size: int, image: str
 ) -> list[StoredBitmap]:
-    """The records. Raises ImageCorrupt for one that is not whole, or whose table can be nowhere."""
+    """The records, which fill the data. Raises ImageCorrupt for one that is not whole, or whose table can be
+    nowhere."""
     found: list[StoredBitmap] = []
     position = 0
     for number in range(count):
@@ -97,7 +98,9 @@ def decode_directory(
         found.append(
             StoredBitmap(offset, size, flags, granularity, name, kind, bytes(data[extra_at : extra_at + extra]))
         )
-        position = align_up(name_at + name_size, 8)
+        position = name_at + name_size + 7 & ~7
+    if position != len(data):
+        raise ImageCorrupt(image, "bitmap directory", f"{len(data)} bytes of records", f"{position}")
     return found
 
 
