@@ -158,12 +158,10 @@ class Luks(FormatDriver):
         if file.size:
             await file.truncate(0)
         room = creating.header_bytes(wish)
+        # Before there is a header, for the header says that there is all of this.
+        await file.truncate(room if options.detached_header else room + options.size, options.preallocation)
         image = file.filename or context.node_name
-        place = Place(file, 0, room, image, detached=options.detached_header)
-        header, _ = await creating.create(place, wish, context)
-        start = header.volume.payload_offset
-        await file.truncate(start + options.size if not options.detached_header else room, options.preallocation)
-        await file.flush()
+        await creating.create(Place(file, 0, room, image, detached=options.detached_header), wish, context)
 
     # --- the disk ----------------------------------------------------------------------------------------
 

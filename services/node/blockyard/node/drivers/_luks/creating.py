@@ -47,7 +47,7 @@ async def create(place: Place, wish: NewVolume, context: DriverContext) -> tuple
         copy = luks2.fresh(
             wish.spec, wish.key_bytes, wish.sector_size, digest, name, wish.label, detached=place.detached
         )
-        header = Header(place, _without_slots(copy, place, wish), copy)
+        header = Header(place, _without_slots(copy, place, wish), copy, fresh=True)
         await add_slot(header, context, key, 0, passphrase, wish)
     return header, key
 

@@ -57,6 +57,8 @@ class Header:
     """Of LUKS2: the state that counts."""
     broken: bool = False
     """Of LUKS2: one of the two copies is damaged or old, and to be written anew."""
+    fresh: bool = False
+    """It is about to be written for the first time."""
 
 
 async def read(place: Place) -> Header:
@@ -100,13 +102,17 @@ async def _copy_at(place: Place, at: int, binary: bytes) -> luks2.Copy | None:
 
 
 async def write_copies(header: Header, copy: luks2.Copy) -> None:
-    """Make a state of LUKS2 the one that counts: first copy, flush, second copy, flush. One is whole at any
-    moment."""
+    """Make a state of LUKS2 the one that counts: one copy, flush, the other. One is whole at any moment.
+
+    Durable when it returns; the second copy is after the next flush.
+    """
     place = header.place
-    for at in (0, copy.size):
-        await place.write(at, luks2.encode_copy(copy, at, place.image))
-        await place.flush()
-    header.copy, header.broken = copy, False
+    # Of a new header the first copy comes last: with it the file is a volume.
+    first, second = (copy.size, 0) if header.fresh else (0, copy.size)
+    await place.write(first, luks2.encode_copy(copy, first, place.image))
+    await place.flush()
+    await place.write(second, luks2.encode_copy(copy, second, place.image))
+    header.copy, header.broken, header.fresh = copy, False, False
     header.volume = luks2.volume_of(copy, place.image, place.room, detached=place.detached)
 
 

@@ -2,10 +2,10 @@
 
 | change | order, a flush after each step |
 |---|---|
-| add, LUKS1 | key material; the slot, still off; its state: on (four bytes of one sector) |
-| add, LUKS2 | key material, in room that no slot has; first copy of the header; second copy |
+| add, LUKS1 | key material and the slot, still off; its state: on (four bytes of one sector) |
+| add, LUKS2 | key material, in room that no slot has; one copy of the header; the other |
 | erase, LUKS1 | noise over the key material; the slot's state: off |
-| erase, LUKS2 | first copy of the header without the slot; second copy; noise over the key material |
+| erase, LUKS2 | one copy of the header without the slot; the other, and noise over the key material |
 
 An erased slot's material is overwritten before success is told. LUKS1 wipes first, so that what is off is gone; a
 crash between leaves a slot that is on and opens nothing, which erasing it again removes. In LUKS2 the header goes
@@ -49,11 +49,15 @@ def _check(header: Header, wish: KeySlotChange) -> None:
         ("old_secret", wish.active or bool(wish.old_secret) or wish.keyslot is not None,
          "a secret or a keyslot that says what becomes inactive", "neither"),
         ("iter_time", wish.active or wish.iter_time is None, "none for slots that become inactive", wish.iter_time),
-        ("iter_time", 1 <= (wish.iter_time or 1) <= MAX_ITER_TIME_MS, f"1 to {MAX_ITER_TIME_MS} ms",
+        ("iter_time", 1 <= _or(wish.iter_time, 1) <= MAX_ITER_TIME_MS, f"1 to {MAX_ITER_TIME_MS} ms",
     wish.iter_time), )  # fmt: skip
     for name, holds, expected, found in rules:
         if not holds:
             raise InvalidArgument(name, expected, str(found))
+
+
+def _or(given: int | None, default: int) -> int:
+    return default if given is None else given
 
 
 # --- adding ----------------------------------------------------------------------------------------------
@@ -86,7 +90,7 @@ def _new_volume(header: Header, wish: KeySlotChange) -> NewVolume:
     return NewVolume(
         key_secret=wish.new_secret,
         hash_alg=volume.digest.hash,
-        iter_time=wish.iter_time or DEFAULT_ITER_TIME_MS,
+        iter_time=_or(wish.iter_time, DEFAULT_ITER_TIME_MS),
         version=volume.version,
         pbkdf="argon2id" if argon else "pbkdf2",
         pbkdf_memory=found.memory_kib if argon and found is not None else 0,
@@ -103,9 +107,10 @@ async def add_slot(
     async with one_at_a_time(context, slot):
         material = await context.pool.run(derivation.material_of, slot, key, passphrase, header.place.image)
     await header.place.write(slot.area.offset, material)
-    await header.place.flush()
     if header.copy is not None:
+        await header.place.flush()
         await write_copies(header, luks2.with_slot(header.copy, header.volume, slot))
+        await header.place.flush()
         return
     at = luks1.slot_at(number)
     await header.place.write(at, luks1.encode_slot(replace(slot, active=False)))
