@@ -47,7 +47,7 @@ async def made(ground: Ground, name: str = "disk", size: int = MIB, **options: o
 async def opened(ground: Ground, name: str = "disk", read_only: bool = False, **options: object) -> DriverChild:
     ground.secrets.values.setdefault("s", PASSPHRASE)
     file = await ground.open("file", {"filename": name}, read_only=read_only)
-    given = options if "locked" in options else {"key_secret": "s", **options}
+    given = options if "no_io" in options else {"key_secret": "s", **options}
     return await ground.open("luks", given, {"file": file}, name="top", read_only=read_only)
 
 
@@ -236,7 +236,7 @@ async def test_a_wrong_passphrase_a_missing_secret_and_no_secret_are_told_apart(
 
 async def test_a_locked_disk_shows_its_header_and_no_data(ground: Ground):
     await made(ground)
-    node = await opened(ground, locked=True)
+    node = await opened(ground, no_io=True)
     assert node.size == MIB
     info = await node.driver.info()
     assert info.encrypted and info.specific["slots.0.active"] is True

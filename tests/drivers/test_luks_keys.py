@@ -160,7 +160,7 @@ async def test_who_has_no_key_changes_none(ground: Ground):
     with pytest.raises(NodeReadOnly):
         await luks_of(await opened(ground, read_only=True)).change_keys(adding())
     await ground.close_all()
-    locked = await opened(ground, locked=True)
+    locked = await opened(ground, no_io=True)
     with pytest.raises(ImageLocked):
         await luks_of(locked).change_keys(adding())
     await luks_of(locked).change_keys(adding(old_secret="s"))

@@ -62,7 +62,7 @@ async def test_who_has_not_the_key_is_told_what_is_wrong(house: NodeHouse):
         with pytest.raises(error) as refusal:
             await house.client.nodes.open(luks(file("disk.luks"), secret))
         assert "passphrase" not in str(refusal.value) + str(refusal.value.metadata())
-    await house.client.nodes.open(luks(file("disk.luks"), locked=True, node_name="locked"))
+    await house.client.nodes.open(luks(file("disk.luks"), no_io=True, node_name="locked"))
     with pytest.raises(ImageLocked):
         await house.client.data.read("locked", 0, 512)
 

@@ -80,6 +80,12 @@ def qemu_luks_write(path: Path, *commands: str, driver: str = "luks") -> None:
     )  # fmt: skip
 
 
+def assert_luks_clean(path: Path, driver: str = "qcow2") -> None:
+    """QEMU finds nothing wrong with an encrypted qcow2 image."""
+    secret = f"secret,id=s,data={PASSPHRASE.decode()}"
+    peers.run("qemu-img", "check", "-U", "--object", secret, "--image-opts", image_options(path, driver))
+
+
 def cryptsetup(*command: str | Path, key: bytes = PASSPHRASE, folder: Path) -> str:
     """Run cryptsetup with a key file."""
     keyfile = folder / "cryptsetup.key"

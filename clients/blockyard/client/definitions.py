@@ -281,15 +281,15 @@ def luks(
     key_secret: str = "",
     *,
     header: Child | None = None,
-    locked: bool = False,
+    no_io: bool = False,
     **common: Unpack[Common],
 ) -> NodeDefinition:
-    """An encrypted disk. `header` holds the header if the file does not; `locked` opens it without its key."""
+    """An encrypted disk. `header` holds the header if the file does not; `no_io` opens it without its key."""
     options = drivers.LuksOptions(
         file=reference(file),
         header=None if header is None else reference(header),
         key_secret=key_secret,
-        locked=locked,
+        no_io=no_io,
     )
     return with_common(NodeDefinition(luks=options), common)
 

@@ -174,7 +174,7 @@ class OverlapChecks(_message.Message):
     def __init__(self, main_header: _Optional[bool] = ..., active_l1: _Optional[bool] = ..., active_l2: _Optional[bool] = ..., refcount_table: _Optional[bool] = ..., refcount_block: _Optional[bool] = ..., snapshot_table: _Optional[bool] = ..., inactive_l1: _Optional[bool] = ..., inactive_l2: _Optional[bool] = ..., bitmap_directory: _Optional[bool] = ...) -> None: ...
 
 class Qcow2Options(_message.Message):
-    __slots__ = ("file", "backing", "lazy_refcounts", "l2_cache_size", "refcount_cache_size", "pass_discard_request", "overlap_check", "pass_discard_snapshot", "pass_discard_other", "cache_size", "l2_cache_entry_size", "repair", "cache_clean_interval", "overlap_checks", "data_file", "follow_data_file", "no_io", "snapshot")
+    __slots__ = ("file", "backing", "lazy_refcounts", "l2_cache_size", "refcount_cache_size", "pass_discard_request", "overlap_check", "pass_discard_snapshot", "pass_discard_other", "cache_size", "l2_cache_entry_size", "repair", "cache_clean_interval", "overlap_checks", "data_file", "follow_data_file", "no_io", "encrypt", "snapshot")
     FILE_FIELD_NUMBER: _ClassVar[int]
     BACKING_FIELD_NUMBER: _ClassVar[int]
     LAZY_REFCOUNTS_FIELD_NUMBER: _ClassVar[int]
@@ -192,6 +192,7 @@ class Qcow2Options(_message.Message):
     DATA_FILE_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_DATA_FILE_FIELD_NUMBER: _ClassVar[int]
     NO_IO_FIELD_NUMBER: _ClassVar[int]
+    ENCRYPT_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     file: NodeReference
     backing: NodeReference
@@ -210,8 +211,17 @@ class Qcow2Options(_message.Message):
     data_file: NodeReference
     follow_data_file: bool
     no_io: bool
+    encrypt: Qcow2Encryption
     snapshot: str
-    def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ..., backing: _Optional[_Union[NodeReference, _Mapping]] = ..., lazy_refcounts: _Optional[bool] = ..., l2_cache_size: _Optional[int] = ..., refcount_cache_size: _Optional[int] = ..., pass_discard_request: _Optional[bool] = ..., overlap_check: _Optional[str] = ..., pass_discard_snapshot: _Optional[bool] = ..., pass_discard_other: _Optional[bool] = ..., cache_size: _Optional[int] = ..., l2_cache_entry_size: _Optional[int] = ..., repair: _Optional[bool] = ..., cache_clean_interval: _Optional[int] = ..., overlap_checks: _Optional[_Union[OverlapChecks, _Mapping]] = ..., data_file: _Optional[_Union[NodeReference, _Mapping]] = ..., follow_data_file: _Optional[bool] = ..., no_io: _Optional[bool] = ..., snapshot: _Optional[str] = ...) -> None: ...
+    def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ..., backing: _Optional[_Union[NodeReference, _Mapping]] = ..., lazy_refcounts: _Optional[bool] = ..., l2_cache_size: _Optional[int] = ..., refcount_cache_size: _Optional[int] = ..., pass_discard_request: _Optional[bool] = ..., overlap_check: _Optional[str] = ..., pass_discard_snapshot: _Optional[bool] = ..., pass_discard_other: _Optional[bool] = ..., cache_size: _Optional[int] = ..., l2_cache_entry_size: _Optional[int] = ..., repair: _Optional[bool] = ..., cache_clean_interval: _Optional[int] = ..., overlap_checks: _Optional[_Union[OverlapChecks, _Mapping]] = ..., data_file: _Optional[_Union[NodeReference, _Mapping]] = ..., follow_data_file: _Optional[bool] = ..., no_io: _Optional[bool] = ..., encrypt: _Optional[_Union[Qcow2Encryption, _Mapping]] = ..., snapshot: _Optional[str] = ...) -> None: ...
+
+class Qcow2Encryption(_message.Message):
+    __slots__ = ("format", "key_secret")
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    KEY_SECRET_FIELD_NUMBER: _ClassVar[int]
+    format: str
+    key_secret: str
+    def __init__(self, format: _Optional[str] = ..., key_secret: _Optional[str] = ...) -> None: ...
 
 class CopyBeforeWriteOptions(_message.Message):
     __slots__ = ("file", "target", "bitmap_node", "bitmap_name", "on_cbw_error", "cbw_timeout", "min_cluster_size")
@@ -364,16 +374,16 @@ class QuorumOptions(_message.Message):
     def __init__(self, children: _Optional[_Iterable[_Union[NodeReference, _Mapping]]] = ..., vote_threshold: _Optional[int] = ..., blkverify: _Optional[bool] = ..., rewrite_corrupted: _Optional[bool] = ..., read_pattern: _Optional[_Union[QuorumReadPattern, str]] = ...) -> None: ...
 
 class LuksOptions(_message.Message):
-    __slots__ = ("file", "header", "key_secret", "locked")
+    __slots__ = ("file", "header", "key_secret", "no_io")
     FILE_FIELD_NUMBER: _ClassVar[int]
     HEADER_FIELD_NUMBER: _ClassVar[int]
     KEY_SECRET_FIELD_NUMBER: _ClassVar[int]
-    LOCKED_FIELD_NUMBER: _ClassVar[int]
+    NO_IO_FIELD_NUMBER: _ClassVar[int]
     file: NodeReference
     header: NodeReference
     key_secret: str
-    locked: bool
-    def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ..., header: _Optional[_Union[NodeReference, _Mapping]] = ..., key_secret: _Optional[str] = ..., locked: _Optional[bool] = ...) -> None: ...
+    no_io: bool
+    def __init__(self, file: _Optional[_Union[NodeReference, _Mapping]] = ..., header: _Optional[_Union[NodeReference, _Mapping]] = ..., key_secret: _Optional[str] = ..., no_io: _Optional[bool] = ...) -> None: ...
 
 class GenericOptions(_message.Message):
     __slots__ = ("driver", "options", "children")
@@ -410,7 +420,7 @@ class RawCreateOptions(_message.Message):
     def __init__(self, preallocation: _Optional[_Union[_types_pb2.Preallocation, str]] = ..., nocow: _Optional[bool] = ..., extent_size_hint_bytes: _Optional[int] = ...) -> None: ...
 
 class Qcow2CreateOptions(_message.Message):
-    __slots__ = ("version", "cluster_size_bytes", "refcount_bits", "lazy_refcounts", "preallocation", "compression_type", "backing_file", "backing_format", "extended_l2", "data_file", "data_file_raw")
+    __slots__ = ("version", "cluster_size_bytes", "refcount_bits", "lazy_refcounts", "preallocation", "compression_type", "backing_file", "backing_format", "extended_l2", "data_file", "data_file_raw", "encrypt")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     REFCOUNT_BITS_FIELD_NUMBER: _ClassVar[int]
@@ -422,6 +432,7 @@ class Qcow2CreateOptions(_message.Message):
     EXTENDED_L2_FIELD_NUMBER: _ClassVar[int]
     DATA_FILE_FIELD_NUMBER: _ClassVar[int]
     DATA_FILE_RAW_FIELD_NUMBER: _ClassVar[int]
+    ENCRYPT_FIELD_NUMBER: _ClassVar[int]
     version: str
     cluster_size_bytes: int
     refcount_bits: int
@@ -433,7 +444,28 @@ class Qcow2CreateOptions(_message.Message):
     extended_l2: bool
     data_file: str
     data_file_raw: bool
-    def __init__(self, version: _Optional[str] = ..., cluster_size_bytes: _Optional[int] = ..., refcount_bits: _Optional[int] = ..., lazy_refcounts: _Optional[bool] = ..., preallocation: _Optional[_Union[_types_pb2.Preallocation, str]] = ..., compression_type: _Optional[str] = ..., backing_file: _Optional[str] = ..., backing_format: _Optional[str] = ..., extended_l2: _Optional[bool] = ..., data_file: _Optional[str] = ..., data_file_raw: _Optional[bool] = ...) -> None: ...
+    encrypt: Qcow2CreateEncryption
+    def __init__(self, version: _Optional[str] = ..., cluster_size_bytes: _Optional[int] = ..., refcount_bits: _Optional[int] = ..., lazy_refcounts: _Optional[bool] = ..., preallocation: _Optional[_Union[_types_pb2.Preallocation, str]] = ..., compression_type: _Optional[str] = ..., backing_file: _Optional[str] = ..., backing_format: _Optional[str] = ..., extended_l2: _Optional[bool] = ..., data_file: _Optional[str] = ..., data_file_raw: _Optional[bool] = ..., encrypt: _Optional[_Union[Qcow2CreateEncryption, _Mapping]] = ...) -> None: ...
+
+class Qcow2CreateEncryption(_message.Message):
+    __slots__ = ("format", "key_secret", "cipher_alg", "cipher_mode", "ivgen_alg", "ivgen_hash_alg", "hash_alg", "iter_time")
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    KEY_SECRET_FIELD_NUMBER: _ClassVar[int]
+    CIPHER_ALG_FIELD_NUMBER: _ClassVar[int]
+    CIPHER_MODE_FIELD_NUMBER: _ClassVar[int]
+    IVGEN_ALG_FIELD_NUMBER: _ClassVar[int]
+    IVGEN_HASH_ALG_FIELD_NUMBER: _ClassVar[int]
+    HASH_ALG_FIELD_NUMBER: _ClassVar[int]
+    ITER_TIME_FIELD_NUMBER: _ClassVar[int]
+    format: str
+    key_secret: str
+    cipher_alg: str
+    cipher_mode: str
+    ivgen_alg: str
+    ivgen_hash_alg: str
+    hash_alg: str
+    iter_time: int
+    def __init__(self, format: _Optional[str] = ..., key_secret: _Optional[str] = ..., cipher_alg: _Optional[str] = ..., cipher_mode: _Optional[str] = ..., ivgen_alg: _Optional[str] = ..., ivgen_hash_alg: _Optional[str] = ..., hash_alg: _Optional[str] = ..., iter_time: _Optional[int] = ...) -> None: ...
 
 class LuksCreateOptions(_message.Message):
     __slots__ = ("key_secret", "cipher_alg", "cipher_mode", "ivgen_alg", "ivgen_hash_alg", "hash_alg", "iter_time", "version", "sector_size", "pbkdf", "pbkdf_memory", "pbkdf_parallel", "label", "detached_header", "preallocation")

@@ -42,8 +42,8 @@ class LuksOptions:
     """Options of driver `luks`."""
 
     key_secret: str = ""
-    """Name of the secret that opens a key slot. Required unless `locked`."""
-    locked: bool = False
+    """Name of the secret that opens a key slot. Required unless `no_io`."""
+    no_io: bool = False
     """Open without the key: the header can be seen, the data cannot."""
 
 
@@ -141,7 +141,7 @@ class Luks(FormatDriver):
         if volume.payload_offset + max(0, volume.payload_size) > file.size:
             end = volume.payload_offset + max(0, volume.payload_size)
             raise ImageCorrupt(place.image, "payload", f"inside the file of {file.size} bytes", f"an end at {end}")
-        if options.locked:
+        if options.no_io:
             return cls(context, header, b"")
         if not options.key_secret:
             raise MissingOption("driver luks", "key_secret")

@@ -244,8 +244,6 @@ def _definition(
     file = NodeDefinition(FILE, options={"filename": filename}, read_only=read_only, force_share=force_share)
     if driver == FILE:
         return file
-    if any(item.name == "locked" for item in fields(driver_class(driver).Options)):
-        options = {**(options or {}), "locked": True}
     children: dict[str, NodeDefinition | str | None] = {FILE: file}
     if any(slot.name == "backing" for slot in driver_class(driver).children):
         children["backing"] = None

@@ -102,6 +102,8 @@ class References:
             for what, place in validate.header_places(image.header)
             if what not in ("snapshot table", "refcount table")
         ]
+        if image.crypto_place is not None:
+            places.append(image.crypto_place)
         if image.snapshots:
             places.append(ByteRange(image.header.snapshots_offset, image.snapshot_table_bytes))
             places += [ByteRange(item.l1_offset, item.l1_size * 8) for item in image.snapshots if item.l1_size]

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from blockyard.base.errors import InvalidArgument, SizeTooLarge
-from blockyard.base.ranges import is_power_of_two
+from blockyard.base.ranges import ByteRange, align_up, is_power_of_two
 from blockyard.base.units import MAX_SIZE, MIB
+from blockyard.node.drivers._luks import creating as luks
+from blockyard.node.drivers._luks.header import Place
 from blockyard.node.drivers.qcow2 import opening
-from blockyard.node.drivers.qcow2.options import VERSIONS, Qcow2CreateOptions, Qcow2Options
+from blockyard.node.drivers.qcow2.options import VERSIONS, Qcow2CreateOptions, Qcow2Encryption, Qcow2Options
 from blockyard.node.drivers.qcow2.preallocating import preallocate
 from blockyard.node.formats.qcow2 import extensions as ext
 from blockyard.node.formats.qcow2 import header as hdr
@@ -40,6 +42,7 @@ class Layout:
     table_clusters: int
     blocks: int
     l1_clusters: int
+    crypto_clusters: int = 0
 
     @property
     def block_first(self) -> int:
@@ -50,19 +53,29 @@ class Layout:
         return self.block_first + self.blocks
 
     @property
-    def end(self) -> int:
+    def crypto_first(self) -> int:
         return self.l1_first + self.l1_clusters
+
+    @property
+    def end(self) -> int:
+        return self.crypto_first + self.crypto_clusters
 
 
 async def create(options: Qcow2CreateOptions, context: DriverContext) -> None:
     header = _header(options)
     geometry = Geometry.of(header)
-    layout = _layout(geometry, header.l1_size)
-    cluster = _cluster(options, header, layout)
+    wish = options.encrypt.wish() if options.encrypt is not None else None
+    crypto_bytes = luks.header_bytes(wish) if wish is not None else 0
+    layout = _layout(geometry, header.l1_size, geometry.clusters(crypto_bytes))
+    crypto = ByteRange(layout.crypto_first * geometry.cluster_size, crypto_bytes)
+    cluster = _cluster(options, header, layout, crypto)
     file = context.children["file"]
     if file.size:
         await file.truncate(0)
     await _write_tables(file, geometry, layout)
+    if wish is not None:
+        place = Place(file, crypto.offset, crypto.length, file.filename or context.node_name, inside=True)
+        await luks.create(place, wish, context)
     await file.flush()
     image = hdr.encode(cluster)
     if len(image) > geometry.cluster_size:
@@ -78,10 +91,18 @@ async def create(options: Qcow2CreateOptions, context: DriverContext) -> None:
         # Without a mapping the image would not show what the data file holds (qcow2_co_create).
         mode = Preallocation.METADATA
     if mode != Preallocation.OFF:
-        opened = await opening.open_image(context, Qcow2Options())
+        encrypt = Qcow2Encryption("luks", wish.key_secret) if wish is not None else None
+        opened = await opening.open_image(context, Qcow2Options(encrypt=encrypt))
         await opened.before_write()
         await preallocate(opened, 0, options.size, mode)
         await opened.writeback.retire()
+
+
+def crypto_bytes(options: Qcow2CreateOptions) -> int:
+    """Whole clusters that the encryption header takes."""
+    if options.encrypt is None:
+        return 0
+    return align_up(luks.header_bytes(options.encrypt.wish()), options.cluster_size)
 
 
 def _header(options: Qcow2CreateOptions) -> hdr.Header:
@@ -105,6 +126,7 @@ def _header(options: Qcow2CreateOptions) -> hdr.Header:
         refcount_table_offset=0,
         refcount_table_clusters=0,
         incompatible=_features(options, kind),
+        crypt_method=hdr.CRYPT_LUKS if options.encrypt is not None else 0,
         compatible=hdr.LAZY_REFCOUNTS if options.lazy_refcounts else 0,
         autoclear=hdr.AUTOCLEAR_DATA_FILE_RAW if options.data_file_raw else 0,
         refcount_order=order,
@@ -152,7 +174,8 @@ def check(options: Qcow2CreateOptions) -> None:
         ("data_file", len(options.data_file.encode()) <= MAX_BACKING_NAME, f"at most {MAX_BACKING_NAME} bytes",
          options.data_file),
         ("data_file_raw", not options.data_file_raw or bool(options.data_file), "a data_file with it", True),
-        ("data_file_raw", not options.data_file_raw or not options.backing_file,
+        ("data_file_raw", not options.data_file_raw or options.encrypt is None, "false in an encrypted image",
+        True), ("data_file_raw", not options.data_file_raw or not options.backing_file,
          "false where there is a backing file", True),
     )  # fmt: skip
     for name, holds, expected, found in rules:
@@ -160,21 +183,25 @@ def check(options: Qcow2CreateOptions) -> None:
             raise InvalidArgument(name, expected, str(found))
 
 
-def _layout(geometry: Geometry, l1_entries: int) -> Layout:
+def _layout(geometry: Geometry, l1_entries: int, crypto_clusters: int) -> Layout:
     l1_clusters = geometry.clusters(l1_entries * 8)
     blocks = table_clusters = 1
     while True:
-        total = 1 + table_clusters + blocks + l1_clusters
+        total = 1 + table_clusters + blocks + l1_clusters + crypto_clusters
         need = -(-total // geometry.block_entries)
         need_table = geometry.clusters(need * 8)
         if need <= blocks and need_table <= table_clusters:
-            return Layout(table_clusters, blocks, l1_clusters)
+            return Layout(table_clusters, blocks, l1_clusters, crypto_clusters)
         blocks, table_clusters = max(blocks, need), max(table_clusters, need_table)
 
 
-def _cluster(options: Qcow2CreateOptions, header: hdr.Header, layout: Layout) -> hdr.HeaderCluster:
+def _cluster(
+    options: Qcow2CreateOptions, header: hdr.Header, layout: Layout, crypto: ByteRange
+) -> hdr.HeaderCluster:
     size = header.cluster_size
     records: list[ext.Extension] = []
+    if crypto.length:
+        records.append(ext.Extension(ext.ENCRYPTION, ext.encode_encryption(crypto)))
     if options.backing_fmt:
         records.append(ext.Extension(ext.BACKING_FORMAT, options.backing_fmt.encode()))
     if options.data_file:

@@ -15,6 +15,7 @@ from blockyard.node.drivers.qcow2 import (
     checking,
     compacting,
     creating,
+    encryption,
     opening,
     rebasing,
     snapshots,
@@ -28,6 +29,7 @@ from blockyard.node.drivers.qcow2.options import Qcow2CreateOptions, Qcow2Option
 from blockyard.node.drivers.qcow2.resizing import Resizer
 from blockyard.node.drivers.qcow2.subcluster_dropping import SubclusterDropper
 from blockyard.node.drivers.qcow2.views import View
+from blockyard.node.formats.ciphers import VECTOR_UNIT
 from blockyard.node.formats.qcow2 import header as hdr
 from blockyard.node.formats.qcow2 import measuring
 from blockyard.node.formats.qcow2 import snapshots as records
@@ -73,6 +75,7 @@ class Qcow2(FormatDriver):
         self.image = image
         geometry = image.geometry
         self.limits = Limits(
+            request_alignment=1 if image.encryption is None else VECTOR_UNIT,
             zero_alignment=geometry.subcluster_size,
             discard_alignment=geometry.cluster_size,
             allocation_unit=geometry.cluster_size,
@@ -86,7 +89,7 @@ class Qcow2(FormatDriver):
         self._within_mask = geometry.cluster_size - 1
         # All bits that a plain entry has only as COPIED: then the rest is an aligned offset.
         self._flags = (1 << 64) - 1 - (OFFSET & ~self._within_mask)
-        if geometry.extended or image.data is None:
+        if geometry.extended or image.data is None or image.header.crypt_method == hdr.CRYPT_AES:
             self._flags = 0  # then no entry passes, and the mapper answers everything
         self._adopt()
 
@@ -158,9 +161,11 @@ class Qcow2(FormatDriver):
         await self.image.space.abandon(allocation.token)
 
     async def read_encoded(self, offset: int, into: memoryview) -> None:
-        await self.image.compressed.read(offset, into)
+        await encryption.read_encoded(self.image, offset, into)
 
     async def write_compressed(self, offset: int, data: Buffer) -> bool:
+        if self.image.encryption is not None:  # compressed clusters are not enciphered
+            return False
         await self.image.compressed.write(offset, data)
         return True
 
@@ -391,7 +396,11 @@ class Qcow2(FormatDriver):
     def measure(cls, options: Qcow2CreateOptions, data_bytes: int) -> tuple[int, int]:
         creating.check(options)
         words = 2 if options.extended_l2 else 1
-        return measuring.file_bytes(options.size, options.cluster_size, options.refcount_bits, data_bytes, words)
+        extra = creating.crypto_bytes(options)
+        now, whole = measuring.file_bytes(
+            options.size, options.cluster_size, options.refcount_bits, data_bytes, words
+        )
+        return now + extra, whole + extra
 
     @classmethod
     def measure_unit(cls, options: Qcow2CreateOptions) -> int:
@@ -409,6 +418,7 @@ class Qcow2(FormatDriver):
         return NodeInfo(
             cluster_size=header.cluster_size,
             subcluster_size=image.geometry.subcluster_size if image.geometry.extended else 0,
+            encrypted=image.encryption is not None,
             is_dirty=bool(header.incompatible & hdr.DIRTY),
             is_corrupt=bool(header.incompatible & hdr.CORRUPT),
             vm_state_offset=vmstate.start_of(image),
@@ -424,6 +434,7 @@ class Qcow2(FormatDriver):
                 "corrupt": bool(header.incompatible & hdr.CORRUPT),
                 "extended-l2": image.geometry.extended,
                 **caches.statistics(image),
+                **(image.encryption.facts() if image.encryption is not None else {}),
                 **({"data-file": image.data_file_name, "data-file-raw": image.is_raw_apart} if apart else {}),
             },
         )

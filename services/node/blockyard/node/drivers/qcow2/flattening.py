@@ -146,7 +146,7 @@ class _Flattening:
         self._zeroes = (await self._shadow.take(1))[0]
         self._room = SHARED
         size = self._image.geometry.cluster_size
-        await self._image.write(self._zeroes << self._bits, bytes(size))
+        await self._image.write_data(self._zeroes << self._bits, bytes(size))
 
     def _is_active(self, offset: int) -> bool:
         return bool(((self._image.l1.entries & _PLACE) == np.uint64(offset)).any())

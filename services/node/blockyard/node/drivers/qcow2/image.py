@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from blockyard.base.errors import DataFileMissing, ImageCorrupt, ImageMarkedCorrupt, NodeReadOnly
+from blockyard.base.errors import DataFileMissing, ImageCorrupt, ImageLocked, ImageMarkedCorrupt, NodeReadOnly
+from blockyard.base.ranges import ByteRange
 from blockyard.node.drivers.qcow2 import caches
 from blockyard.node.drivers.qcow2.options import Qcow2Options
 from blockyard.node.drivers.qcow2.ordering import Ledger
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from blockyard.node.drivers.qcow2.allocator import Allocator
     from blockyard.node.drivers.qcow2.bitmaps import Bitmaps
     from blockyard.node.drivers.qcow2.compressed import Compressed
+    from blockyard.node.drivers.qcow2.encryption import Encryption
     from blockyard.node.drivers.qcow2.guard import Guard
     from blockyard.node.drivers.qcow2.l1 import L1
     from blockyard.node.drivers.qcow2.l2 import L2
@@ -57,6 +59,10 @@ class Image:
         self.has_data_file = bool(cluster.header.incompatible & hdr.DATA_FILE)
         self.data: Child | None = context.children.get("data-file") if self.has_data_file else self.file
         """Where guest data is; None if the image was opened without its data file, to look at it."""
+        self.encryption: Encryption | None = None
+        """None if the image is not encrypted. Then `data` is a view that enciphers, or None without the key."""
+        self.crypto_place: ByteRange | None = None
+        """The LUKS header with its key material."""
         self.cache_sizes = caches.sizes(options, self.geometry, cluster.header.size)
         self.looked_at = checked(options.overlap_check, options.overlap_checks)
         """Metadata that is kept from being written over."""
@@ -109,8 +115,10 @@ class Image:
         name = ext.find(self.cluster.extensions, ext.DATA_FILE) or b""
         return name.decode("utf-8", "surrogateescape")
 
-    def without_data(self) -> DataFileMissing:
-        """The error for who wants the guest's data of an image that was opened without its data file."""
+    def without_data(self) -> DataFileMissing | ImageLocked:
+        """The error for who wants the guest's data of an image that was opened without its data file, or key."""
+        if self.encryption is not None and not self.encryption.key:
+            return ImageLocked(self.name)
         return DataFileMissing(self.name, self.data_file_name, "the image was opened without it (no_io)")
 
     async def write_data(self, offset: int, data: bytes | memoryview) -> None:

@@ -17,7 +17,7 @@ from blockyard.base.errors import (
     ResourceNotFound,
 )
 from blockyard.base.ranges import ByteRange
-from blockyard.node.drivers.qcow2 import checking
+from blockyard.node.drivers.qcow2 import checking, encryption
 from blockyard.node.drivers.qcow2.allocation import Space
 from blockyard.node.drivers.qcow2.allocator import Allocator
 from blockyard.node.drivers.qcow2.bitmaps import Bitmaps
@@ -63,6 +63,7 @@ async def open_image(context: DriverContext, options: Qcow2Options) -> Image:
     options.check(header.cluster_size, header.version)
     image = Image(context, options, cluster)
     _check_data_file(image)
+    await encryption.unlock(image)
     if header.incompatible & hdr.CORRUPT and not context.read_only and not options.repair:
         raise ImageMarkedCorrupt(image.name)
     l1_place = ByteRange(header.l1_table_offset, header.l1_size * 8)
@@ -84,6 +85,12 @@ async def open_image(context: DriverContext, options: Qcow2Options) -> Image:
     if header.incompatible & hdr.DIRTY and not context.read_only and not options.repair:
         await _recover(image)
     return image
+
+
+def _mapper(image: Image) -> Mapper:
+    if image.header.crypt_method == hdr.CRYPT_AES:
+        return encryption.LegacyMapper(image)
+    return SubclusterMapper(image) if image.geometry.extended else Mapper(image)
 
 
 def guard_directory(image: Image) -> None:
@@ -130,6 +137,7 @@ async def view_of(image: Image, snapshot: snapshots.Snapshot) -> Image:
     context = replace(image.context, read_only=True)
     view = Image(context, replace(image.options, snapshot=snapshot.identifier), image.cluster)
     view.snapshots, view.snapshot_table_bytes = image.snapshots, image.snapshot_table_bytes
+    view.data, view.encryption, view.crypto_place = image.data, image.encryption, image.crypto_place
     await _show(view, snapshot)
     await assemble(view)
     return view
@@ -178,7 +186,7 @@ async def assemble(image: Image) -> None:
     image.refcounts = Refcounts(image, table)
     image.l2 = L2(image)
     extended = image.geometry.extended
-    image.mapper = SubclusterMapper(image) if extended else Mapper(image)
+    image.mapper = _mapper(image)
     image.space = (SubclusterSpace if extended else Space)(image, image.mapper)
     image.compressed = Compressed(image, image.space)
     read_only = image.context.read_only
@@ -246,4 +254,5 @@ async def _read_snapshots(image: Image) -> tuple[list[snapshots.Snapshot], int]:
 
 
 def _metadata_of(image: Image) -> Groups:
-    return metadata_clusters(image.header, image.snapshots, image.refcounts.table, image.l1.entries)
+    table, l1 = image.refcounts.table, image.l1.entries
+    return metadata_clusters(image.header, image.snapshots, table, l1, image.crypto_place)

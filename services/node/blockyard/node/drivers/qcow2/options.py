@@ -1,16 +1,58 @@
 """What a qcow2 node can be told when it is opened, and when an image is created. Names as in QEMU."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
 from blockyard.base.errors import InvalidArgument
 from blockyard.base.ranges import is_power_of_two
 from blockyard.base.units import KIB
+from blockyard.node.drivers._luks.options import DEFAULT_ITER_TIME_MS, NewVolume
 from blockyard.node.drivers.qcow2.overlap import AS_THE_TEMPLATE, TEMPLATES, OverlapChecks
 from blockyard.node.interface.flags import Preallocation
 
 VERSIONS: Final = {"v2": 2, "v3": 3, "0.10": 2, "1.1": 3}
 """Names of the format's versions: as QEMU's `compat`, and plain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Qcow2Encryption:
+    """How an encrypted image is opened (BlockdevQcow2Encryption)."""
+
+    format: str = ""
+    """luks, or aes for the legacy kind, which can be read only; empty is what the image has."""
+    key_secret: str = ""
+    """Name of the secret that opens it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Qcow2CreateEncryption:
+    """How a new image is encrypted."""
+
+    format: str = "luks"
+    """luks."""
+    key_secret: str = ""
+    """Name of the secret that is to open key slot 0. Required."""
+    cipher_alg: str = "aes-256"
+    """aes-128, aes-192 or aes-256."""
+    cipher_mode: str = "xts"
+    """xts, cbc, ctr or ecb."""
+    ivgen_alg: str = "plain64"
+    """plain64, plain or essiv."""
+    ivgen_hash_alg: str = ""
+    """The hash of essiv; default sha256."""
+    hash_alg: str = "sha256"
+    """Of key derivation, split and digest."""
+    iter_time: int = DEFAULT_ITER_TIME_MS
+    """Milliseconds that the derivation of a key is to take."""
+
+    def wish(self) -> NewVolume:
+        """Raises InvalidArgument or MissingOption."""
+        if self.format != "luks":
+            raise InvalidArgument("encrypt.format", "luks", self.format[:40])
+        values = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "format"}
+        made = NewVolume(owner="driver qcow2", **values)
+        made.check()
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +87,9 @@ class Qcow2Options:
     follow_data_file: bool = False
     """Open the data file that the header names; else it must be given as child `data-file`."""
     no_io: bool = False
-    """Open an image without its data file, to look at it or check it: data cannot be read."""
+    """Open an image without its data file, or without its key, to look at it or check it: data cannot be read."""
+    encrypt: Qcow2Encryption | None = None
+    """How an encrypted image is opened."""
     snapshot: str = ""
     """Show this internal snapshot (id or name) instead of the disk; the node must be read-only."""
 
@@ -90,3 +134,5 @@ class Qcow2CreateOptions:
     """Keep guest data in this file, beside the image or absolute; version 3. It is made, empty."""
     data_file_raw: bool = False
     """The data file alone reads as the guest's disk; implies preallocation of the metadata."""
+    encrypt: Qcow2CreateEncryption | None = None
+    """Encrypt the guest's data, as LUKS1 inside of the image."""

@@ -30,13 +30,19 @@ _OF_HEADER: Final = {
 
 
 def metadata_clusters(
-    header: hdr.Header, snapshots: Sequence[Snapshot], refcount_table: tables.Table, l1: tables.Table
+    header: hdr.Header,
+    snapshots: Sequence[Snapshot],
+    refcount_table: tables.Table,
+    l1: tables.Table,
+    crypto: ByteRange | None,
 ) -> Groups:
-    """Cluster numbers of all metadata except bitmaps and the L2 tables of snapshots."""
+    """Cluster numbers of all metadata except bitmaps and the L2 tables of snapshots. `crypto`: the LUKS header."""
     bits = header.cluster_bits
     groups: Groups = [
         (_OF_HEADER[what], _clusters(place, header)) for what, place in validate.header_places(header)
     ]
+    if crypto is not None:
+        groups.append((Structure.MAIN_HEADER, _clusters(crypto, header)))
     groups += [
         (Structure.INACTIVE_L1, _clusters(ByteRange(item.l1_offset, item.l1_size * 8), header))
         for item in snapshots

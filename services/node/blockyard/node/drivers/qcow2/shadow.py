@@ -193,7 +193,7 @@ class Shadow:
             nb_snapshots=len(roots.snapshots),
             snapshots_offset=roots.snapshots_offset,
         )
-        groups = metadata_clusters(header, roots.snapshots, table, roots.l1)
+        groups = metadata_clusters(header, roots.snapshots, table, roots.l1, image.crypto_place)
         if Structure.INACTIVE_L2 in image.looked_at:
             groups += await inactive_l2(image, roots.snapshots)
         if image.bitmaps.found:

@@ -11,6 +11,7 @@ from typing import Final
 from blockyard.base.errors import BlockError, InvalidArgument, OperationUnsupported, SizeTooLarge
 from blockyard.base.ranges import align_up
 from blockyard.base.units import MIB
+from blockyard.node.drivers.qcow2 import encryption
 from blockyard.node.drivers.qcow2.dropping import Dropper
 from blockyard.node.drivers.qcow2.image import Image
 from blockyard.node.drivers.qcow2.resizing import Resizer
@@ -98,7 +99,8 @@ async def _read(image: Image, offset: int, into: memoryview) -> None:
             mapping = image.mapper.answer(table, offset, len(into), False)
         part = into[: mapping.length]
         if mapping.kind is MapKind.DATA:
-            await image.file.read(mapping.offset, part)
+            assert mapping.child is not None
+            await mapping.child.read(mapping.offset, part)
         elif mapping.kind is MapKind.ENCODED:
-            await image.compressed.read(offset, part)
+            await encryption.read_encoded(image, offset, part)
         offset, into = offset + mapping.length, into[mapping.length :]

@@ -8,7 +8,7 @@ import struct
 from typing import Final, NamedTuple
 
 from blockyard.base.errors import ImageCorrupt
-from blockyard.base.ranges import align_up
+from blockyard.base.ranges import ByteRange, align_up
 
 END: Final = 0x00000000
 BACKING_FORMAT: Final = 0xE2792ACA
@@ -18,6 +18,7 @@ ENCRYPTION: Final = 0x0537BE77
 DATA_FILE: Final = 0x44415441
 
 _PREFIX: Final = struct.Struct(">II")
+_ENCRYPTION: Final = struct.Struct(">QQ")
 _NAME: Final = struct.Struct(">BB46s")
 _BITMAPS: Final = struct.Struct(">IIQQ")
 
@@ -102,6 +103,20 @@ def decode_feature_names(data: bytes) -> dict[tuple[int, int], str]:
 
 def encode_feature_names(names: dict[tuple[int, int], str]) -> bytes:
     return b"".join(_NAME.pack(kind, bit, name.encode()) for (kind, bit), name in names.items())
+
+
+def decode_encryption(data: bytes, image: str) -> ByteRange:
+    """Where the encryption header is (spec, Full disk encryption header pointer)."""
+    if len(data) != _ENCRYPTION.size:
+        raise ImageCorrupt(image, "length of the encryption extension", str(_ENCRYPTION.size), str(len(data)))
+    offset, length = _ENCRYPTION.unpack(data)
+    if offset + length >= 1 << 63:
+        raise ImageCorrupt(image, "place of the encryption header", "inside the file", f"[{offset}, +{length})")
+    return ByteRange(offset, length)
+
+
+def encode_encryption(place: ByteRange) -> bytes:
+    return _ENCRYPTION.pack(place.offset, place.length)
 
 
 def decode_bitmaps(data: bytes, image: str) -> BitmapsExtension:

@@ -27,6 +27,8 @@ CORRUPT: Final = 1 << 1
 DATA_FILE: Final = 1 << 2
 COMPRESSION: Final = 1 << 3
 EXTENDED_L2: Final = 1 << 4
+CRYPT_AES: Final = 1
+CRYPT_LUKS: Final = 2
 LAZY_REFCOUNTS: Final = 1 << 0
 """Of the compatible bits."""
 AUTOCLEAR_BITMAPS: Final = 1 << 0

@@ -39,8 +39,8 @@ def check_features(cluster: hdr.HeaderCluster, image: str) -> None:
         for bit in range(64)
         if unknown >> bit & 1
     ]
-    if header.crypt_method:
-        missing.append({1: "AES encryption", 2: "LUKS encryption"}.get(header.crypt_method, "encryption"))
+    if header.crypt_method not in (0, hdr.CRYPT_AES, hdr.CRYPT_LUKS):
+        missing.append(f"encryption method {header.crypt_method}")
     if header.compression_type not in hdr.COMPRESSION_NAMES:
         missing.append(f"compression type {header.compression_type}")
     if missing:
