@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from blockyard.client.definitions import file, luks
 from tests.support.command import Cli
 from tests.support.node_calls import NodeHouse, node_house
 
@@ -55,3 +56,19 @@ async def test_a_secret_is_deleted(cli: Cli, house: NodeHouse, monkeypatch: pyte
     assert (await cli("secret", "delete", "key")).out == "deleted secret key\n"
     assert (await cli("secret", "delete", "key")).code != 0
     assert (await cli("secret", "delete", "key", "--allow-missing")).code == 0
+
+
+async def test_keys_of_an_image_are_changed_by_commands(
+    cli: Cli, house: NodeHouse, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("old", "new"):
+        typed(monkeypatch, name.encode())
+        await cli("secret", "create", name)
+    await house.client.images.create("disk", 1 << 20, format="luks", key_secret="old", iter_time=1)
+    await house.client.nodes.open(luks(file("disk"), "old", node_name="disk"))
+    ran = await cli("key", "add", "disk", "new", "--slot", "4", "--iter-time", "1")
+    assert (ran.code, ran.out) == (0, "disk opens with new\n"), ran.err
+    assert (await cli("key", "erase", "disk", "--slot", "4")).out == "erased slot 4 of disk\n"
+    assert (await cli("key", "erase", "disk", "old")).code != 0
+    ran = await cli("key", "rotate", "disk", "old", "new", "--iter-time", "1")
+    assert ran.out == "disk opens with new, and no more with old\n"

@@ -9,12 +9,14 @@ from blockyard.base.errors import (
     ImageLocked,
     InvalidArgument,
     KeyRefused,
+    KeySlotUnavailable,
     MissingOption,
+    OperationUnsupported,
     ResourceNotFound,
 )
-from blockyard.client.definitions import file, luks, raw
+from blockyard.client.definitions import file, luks, qcow2, raw
 from blockyard.node.copying.spec import CopyKind, FinishAction, SessionSpec
-from tests.support.luks_images import PASSPHRASE, qemu_luks_content
+from tests.support.luks_images import PASSPHRASE, assert_luks_clean, qemu_luks_content
 from tests.support.node_calls import NodeHouse, node_house
 from tests.support.yard import work_off
 
@@ -118,3 +120,77 @@ async def test_a_restart_restores_what_is_opened_by_a_file_and_waits_for_a_value
         await stored(house)
         await house.client.catalogue.restore("node", "two")
         assert await house.client.data.read("two", 0, 3) == b"two"
+
+
+# --- qcow2 -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.peer("qemu-img")
+async def test_a_qcow2_image_is_encrypted_by_luks(house: NodeHouse):
+    await stored(house)
+    info = await house.client.images.create("disk.qcow2", 4 * MIB, format="qcow2", encrypt=FAST)
+    assert (info.encrypted, info.format_specific["encrypt.format"].string_value) == (True, "luks")
+    with pytest.raises(MissingOption):
+        await house.client.nodes.open(qcow2(file("disk.qcow2")))
+    node = await house.client.nodes.open(qcow2(file("disk.qcow2"), key_secret="s", node_name="disk"))
+    assert node.encrypted
+    data = os.urandom(MIB)
+    await house.client.data.write("disk", 1001, data)
+    assert await house.client.data.read("disk", 1001, MIB) == data
+    extents = [extent async for extent in house.client.data.block_status("disk", 0, 4 * MIB)]
+    assert {extent.host_offset_bytes for extent in extents} == {-1}
+    await house.client.nodes.close("disk")
+    assert qemu_luks_content(house.folder / "disk.qcow2", "qcow2")[1001 : 1001 + MIB] == data
+    assert_luks_clean(house.folder / "disk.qcow2")
+
+
+async def test_a_snapshot_of_an_encrypted_image_opens_with_its_key(house: NodeHouse):
+    await stored(house)
+    await house.client.images.create("disk.qcow2", MIB, format="qcow2", encrypt=FAST)
+    await house.client.nodes.open(qcow2(file("disk.qcow2"), key_secret="s", node_name="disk"))
+    await house.client.data.write("disk", 0, b"before")
+    await house.client.snapshots.create("disk", "one")
+    await house.client.data.write("disk", 0, b"after ")
+    await house.client.snapshots.open("disk", "one", "shown")
+    assert await house.client.data.read("shown", 0, 6) == b"before"
+
+
+# --- key slots -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", ["luks", "qcow2"])
+async def test_keys_are_added_erased_and_rotated_while_the_image_is_used(format: str, house: NodeHouse):
+    await stored(house)
+    options = FAST if format == "luks" else {"encrypt": FAST}
+    await house.client.images.create("disk", MIB, format=format, **options)
+    definition = luks(file("disk"), "s") if format == "luks" else qcow2(file("disk"), key_secret="s")
+    definition.node_name = "disk"
+    await house.client.nodes.open(definition)
+    await house.client.data.write("disk", 0, b"data")
+    for name in ("new", "third"):
+        await house.client.secrets.create(name, value=name.encode())
+    with pytest.raises(KeySlotUnavailable):
+        await house.client.keys.erase("disk", secret="s")
+    state = await house.client.keys.rotate("disk", "s", "new", iter_time=1)
+    prefix = "" if format == "luks" else "encrypt."
+    shown = state.format_specific
+    assert [shown[f"{prefix}slots.{slot}.active"].bool_value for slot in (0, 1)] == [False, True]
+    await house.client.keys.add("disk", "third", slot=5, iter_time=1)
+    await house.client.keys.erase("disk", slot=1)
+    with pytest.raises(KeyRefused):
+        await house.client.keys.rotate("disk", "s", "new")
+    assert await house.client.data.read("disk", 0, 4) == b"data"
+    await house.client.nodes.close("disk")
+    with pytest.raises(KeyRefused):
+        await house.client.nodes.open(definition)
+    (definition.luks if format == "luks" else definition.qcow2.encrypt).key_secret = "third"
+    await house.client.nodes.open(definition)
+    assert await house.client.data.read("disk", 0, 4) == b"data"
+
+
+async def test_keys_of_what_is_not_encrypted_are_refused(house: NodeHouse):
+    await stored(house)
+    await house.client.images.create("plain.qcow2", MIB, format="qcow2")
+    await house.client.nodes.open(qcow2(file("plain.qcow2"), node_name="plain"))
+    with pytest.raises(OperationUnsupported):
+        await house.client.keys.add("plain", "s")

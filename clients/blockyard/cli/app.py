@@ -34,6 +34,7 @@ GROUPS: Final = {
     "bitmap": "Record which parts of a node were written.",
     "checkpoint": "Remember points in time, and list what changed between two.",
     "snapshot": "Snapshots inside images: take, apply, delete, open them; VM state.",
+    "key": "Key slots of encrypted images: add, erase, rotate.",
     "secret": "Passphrases and keys of encrypted images, by name.",
     "throttle": "Limit the rate of requests; groups of nodes share limits.",
     "attachment": "What a guest's disk or drive is: policies, cache, tray and medium.",

@@ -28,6 +28,7 @@ from blockyard.client.executors import Executors
 from blockyard.client.exports import Exports
 from blockyard.client.images import Images
 from blockyard.client.jobs import Jobs
+from blockyard.client.keys import Keys
 from blockyard.client.nodes import Nodes, Server
 from blockyard.client.operations import Operations
 from blockyard.client.secrets import Secrets
@@ -134,6 +135,11 @@ class Client:
     def snapshots(self) -> Snapshots:
         """Snapshots inside images."""
         return Snapshots(self._service("SnapshotService"))
+
+    @cached_property
+    def keys(self) -> Keys:
+        """Key slots of encrypted images that are open."""
+        return Keys(self.nodes, self.operations)
 
     @cached_property
     def secrets(self) -> Secrets:

@@ -130,10 +130,12 @@ def qcow2(
     overlap_checks: Mapping[str, bool] | None = None,
     data_file: Child | None = None,
     follow_data_file: bool = False,
+    key_secret: str = "",
     **common: Unpack[Common],
 ) -> NodeDefinition:
     """A qcow2 image. `backing` left out is what the header names; `NO_NODE` is none. An external data file is
-    `data_file`, or what the header names if `follow_data_file` says that it may choose."""
+    `data_file`, or what the header names if `follow_data_file` says that it may choose. `key_secret` opens an
+    image that is encrypted."""
     options = drivers.Qcow2Options(
         file=reference(file),
         backing=None if backing is None else reference(backing),
@@ -145,6 +147,7 @@ def qcow2(
         overlap_checks=None if overlap_checks is None else drivers.OverlapChecks(**overlap_checks),
         data_file=None if data_file is None else reference(data_file),
         follow_data_file=follow_data_file,
+        encrypt=drivers.Qcow2Encryption(key_secret=key_secret) if key_secret else None,
     )
     return with_common(NodeDefinition(qcow2=options), common)
 

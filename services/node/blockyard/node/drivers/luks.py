@@ -5,6 +5,7 @@ allocated: a look-up is an addition, into a view of the file that enciphers (`_e
 as all else is; discards are dropped, for holes would tell which sectors are free.
 """
 
+import asyncio
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final, NoReturn, Self
 
@@ -13,7 +14,6 @@ from blockyard.base.errors import (
     ImageLocked,
     InvalidArgument,
     MissingOption,
-    NodeReadOnly,
     NoSpace,
     OperationUnsupported,
 )
@@ -24,7 +24,7 @@ from blockyard.node.drivers._luks import creating, slots, unlocking
 from blockyard.node.drivers._luks import header as headers
 from blockyard.node.drivers._luks.facts import specific_of
 from blockyard.node.drivers._luks.header import Header, Place
-from blockyard.node.drivers._luks.options import NewVolume
+from blockyard.node.drivers._luks.options import KeyAmendment, NewVolume
 from blockyard.node.formats.luks import luks1
 from blockyard.node.interface.abilities import KeySlotChange
 from blockyard.node.interface.child import Child
@@ -32,6 +32,7 @@ from blockyard.node.interface.driver import ChildSlot, DriverContext, FormatDriv
 from blockyard.node.interface.flags import Preallocation, Role
 from blockyard.node.interface.limits import Limits
 from blockyard.node.interface.mapping import Allocation, MapKind, Mapping
+from blockyard.node.interface.operations import AmendStep, Progress
 
 _VERSIONS: Final = {"luks1": 1, "luks2": 2}
 _CERTAIN: Final = 100
@@ -113,6 +114,7 @@ class Luks(FormatDriver):
     name: ClassVar[str] = "luks"
     Options: ClassVar[type[LuksOptions]] = LuksOptions
     CreateOptions: ClassVar[type[LuksCreateOptions]] = LuksCreateOptions
+    AmendOptions: ClassVar[type[KeyAmendment]] = KeyAmendment
     children: ClassVar[tuple[ChildSlot, ...]] = (
         ChildSlot("file", Role.FILE),
         ChildSlot("header", Role.FILE, required=False),
@@ -123,6 +125,7 @@ class Luks(FormatDriver):
         self._file: Child = context.children["file"]
         self._header = header
         self._key = key
+        self._changing = asyncio.Lock()
         volume = header.volume
         self._start, self._unit = volume.payload_offset, volume.sector_size
         self._view: EncryptedChild | None = None
@@ -234,11 +237,20 @@ class Luks(FormatDriver):
 
     async def change_keys(self, change: KeySlotChange) -> None:
         """See `ChangesKeys.change_keys`."""
-        if self._context.read_only:
-            raise NodeReadOnly(self._context.node_name)
-        if not self._key and change.active and not change.old_secret:
-            raise ImageLocked(self._header.place.image)
-        await slots.change(self._header, self._context, self._key, change)
+        async with self._changing:
+            # A driver that stood here before may have changed them.
+            self._header = await headers.read(self._header.place)
+            await slots.change_online(self._header, self._context, self._key, change)
+
+    def amendment(self, options: KeyAmendment, force: bool) -> list[AmendStep]:
+        """See `Amendable.amendment`."""
+        change = options.change(force)
+        slots.check(self._header.volume, change)
+
+        async def run(progress: Progress) -> None:
+            await self.change_keys(change)
+
+        return [AmendStep("key slots", run, online=True)]
 
     # --- images that are not open, and facts -------------------------------------------------------------
 

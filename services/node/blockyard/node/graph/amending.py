@@ -62,6 +62,9 @@ async def _make(graph: "Graph", node: "Node", step: AmendStep, wanted: Set[str],
     if step.run is None:
         await graph.resize(node.name, step.size, Preallocation.OFF)
         return
+    if step.online:
+        await step.run(progress)
+        return
     before = _reference(node)
     async with graph.snapshot_lock, drained(node):
         check_none_shown(node, "amend")

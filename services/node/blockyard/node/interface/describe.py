@@ -35,6 +35,7 @@ ABILITIES: Final[dict[str, type[Any]]] = {
     "measurable": interface.Measurable,
     "reconfigurable": abilities.Reconfigurable,
     "refreshable": abilities.Refreshable,
+    "changes-keys": abilities.ChangesKeys,
     "ioctl": abilities.PassesIoctl,
     "probes-devices": abilities.ProbesDevices,
     "debuggable": Debuggable,

@@ -29,6 +29,8 @@ class AmendStep:
     run: Callable[[Progress], Awaitable[None]] | None = None
     """Called while no request is in flight; None for a change of the size, which is the graph's to make."""
     size: int = -1
+    online: bool = False
+    """Guests go on meanwhile: it touches nothing that they do."""
 
 
 @runtime_checkable

@@ -7,11 +7,37 @@ from blockyard.base.errors import InvalidArgument, MissingOption
 from blockyard.node.formats.ciphers import VECTOR_UNIT
 from blockyard.node.formats.luks import cipher, limits, luks2
 from blockyard.node.formats.luks.cipher import CipherSpec
+from blockyard.node.interface.abilities import KeySlotChange
 
 DEFAULT_ITER_TIME_MS: Final = 2000
 """QEMU's (QCRYPTO_BLOCK_LUKS_DEFAULT_ITER_TIME_MS) and cryptsetup's."""
 MAX_ITER_TIME_MS: Final = 10_000
 _ALGORITHMS: Final = {"aes-128": 16, "aes-192": 24, "aes-256": 32}
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAmendment:
+    """Key slots to change, as QEMU's amend says it (QCryptoBlockAmendOptionsLUKS)."""
+
+    state: str
+    """active: make a slot open with new_secret. inactive: erase slots."""
+    new_secret: str = ""
+    """Name of the secret that a slot is to open with."""
+    old_secret: str = ""
+    """active: a secret that opens the image already; default: what it is open with. inactive: all slots that open
+    with it are meant, or of them keyslot."""
+    keyslot: int | None = None
+    """Default: the first that is free."""
+    iter_time: int | None = None
+    """Milliseconds that a derivation is to take; default 2000."""
+
+    def change(self, force: bool) -> KeySlotChange:
+        """Raises InvalidArgument."""
+        if self.state not in ("active", "inactive"):
+            raise InvalidArgument("state", "active or inactive", self.state[:40])
+        return KeySlotChange(
+            self.state == "active", self.new_secret, self.old_secret, self.keyslot, self.iter_time, force
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ first, for there a slot's room is free for the next one. The last slot that is o
 import secrets as noise
 from dataclasses import replace
 
-from blockyard.base.errors import InvalidArgument, KeyRefused, KeySlotUnavailable
+from blockyard.base.errors import ImageLocked, InvalidArgument, KeyRefused, KeySlotUnavailable, NodeReadOnly
 from blockyard.base.ranges import ByteRange
 from blockyard.node.drivers._luks import costing
 from blockyard.node.drivers._luks.header import Header, write_copies
@@ -23,9 +23,19 @@ from blockyard.node.drivers._luks.options import DEFAULT_ITER_TIME_MS, MAX_ITER_
 from blockyard.node.drivers._luks.unlocking import one_at_a_time, opened_by
 from blockyard.node.formats.luks import derivation, luks1, luks2
 from blockyard.node.formats.luks.limits import LUKS1_SLOTS, LUKS2_SLOTS, STRIPES
-from blockyard.node.formats.luks.volume import Derivation, KeySlot
+from blockyard.node.formats.luks.volume import Derivation, KeySlot, Volume
 from blockyard.node.interface.abilities import KeySlotChange
 from blockyard.node.interface.driver import DriverContext
+
+
+async def change_online(header: Header, context: DriverContext, key: bytes, wish: KeySlotChange) -> None:
+    """As `change`, of a node that may lack the right or the key to do it. Raises NodeReadOnly or ImageLocked
+    too."""
+    if context.read_only:
+        raise NodeReadOnly(context.node_name)
+    if not key and wish.active and not wish.old_secret:
+        raise ImageLocked(header.place.image)
+    await change(header, context, key, wish)
 
 
 async def change(header: Header, context: DriverContext, key: bytes, wish: KeySlotChange) -> None:
@@ -33,15 +43,16 @@ async def change(header: Header, context: DriverContext, key: bytes, wish: KeySl
 
     Raises InvalidArgument, KeySlotUnavailable, KeyRefused, and what reading secrets raises.
     """
-    _check(header, wish)
+    check(header.volume, wish)
     if wish.active:
         await _add(header, context, key, wish)
     else:
         await _erase(header, context, wish)
 
 
-def _check(header: Header, wish: KeySlotChange) -> None:
-    slots = LUKS1_SLOTS if header.volume.version == 1 else LUKS2_SLOTS
+def check(volume: Volume, wish: KeySlotChange) -> None:
+    """Raises InvalidArgument for a change that makes no sense."""
+    slots = LUKS1_SLOTS if volume.version == 1 else LUKS2_SLOTS
     rules = (
         ("keyslot", wish.keyslot is None or 0 <= wish.keyslot < slots, f"0 to {slots - 1}", wish.keyslot),
         ("new_secret", bool(wish.new_secret) or not wish.active, "a secret for a slot that becomes active", ""),

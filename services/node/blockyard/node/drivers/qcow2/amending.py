@@ -3,7 +3,7 @@
 Each option is a step that leaves a whole image; the order is QEMU's (qcow2_amend_options): up to version 3 first,
 down to version 2 last, so that what one version alone knows is changed while the image has it.
 
-To add an option (key slots): a field of `Qcow2AmendOptions`, its rule in `_check`, its step in `plan`.
+To add an option: a field of `Qcow2AmendOptions`, its rule in `_check`, its step in `plan`.
 """
 
 from collections.abc import Awaitable, Callable
@@ -12,7 +12,9 @@ from typing import Final
 
 from blockyard.base.errors import InvalidArgument, OperationUnsupported, ResourceBusy
 from blockyard.base.ranges import is_power_of_two
-from blockyard.node.drivers.qcow2 import flattening, rebasing, widths
+from blockyard.node.drivers._luks import slots
+from blockyard.node.drivers._luks.options import KeyAmendment
+from blockyard.node.drivers.qcow2 import encryption, flattening, rebasing, widths
 from blockyard.node.drivers.qcow2.image import Image
 from blockyard.node.drivers.qcow2.options import VERSIONS
 from blockyard.node.drivers.qcow2.unbroken import unbroken
@@ -49,9 +51,11 @@ class Qcow2AmendOptions:
     """Another name of the external data file, of an image that has one; its content is not touched."""
     data_file_raw: bool | None = None
     """False: the data file need not show the disk by itself any more. Never the other way round."""
+    encrypt: KeyAmendment | None = None
+    """Key slots of LUKS to change, while guests go on."""
 
 
-def plan(image: Image, options: Qcow2AmendOptions, reload: Reload) -> list[AmendStep]:
+def plan(image: Image, options: Qcow2AmendOptions, reload: Reload, force: bool = False) -> list[AmendStep]:
     """The steps. `reload` takes up the image's parts anew after its geometry or version changed."""
     _check(image, options)
     version = _wanted_version(image, options)
@@ -98,7 +102,10 @@ def plan(image: Image, options: Qcow2AmendOptions, reload: Reload) -> list[Amend
         steps.append(AmendStep("size", size=options.size))
     if version < image.header.version:
         steps.append(AmendStep("downgrade", downgrade))
-    return [replace(step, run=_alone(image, step.run)) if step.run is not None else step for step in steps]
+    alone = [replace(step, run=_alone(image, step.run)) if step.run is not None else step for step in steps]
+    if options.encrypt is not None:
+        alone.append(_change_of_keys(image, options.encrypt, force))
+    return alone
 
 
 def _alone(image: Image, run: Callable[[Progress], Awaitable[None]]) -> Callable[[Progress], Awaitable[None]]:
@@ -111,6 +118,17 @@ def _alone(image: Image, run: Callable[[Progress], Awaitable[None]]) -> Callable
             await run(progress)
 
     return locked
+
+
+def _change_of_keys(image: Image, wanted: KeyAmendment, force: bool) -> AmendStep:
+    change, header = wanted.change(force), encryption.luks_of(image).header
+    assert header is not None
+    slots.check(header.volume, change)
+
+    async def run(progress: Progress) -> None:
+        await encryption.change_keys(image, change)
+
+    return AmendStep("encrypt", run, online=True)
 
 
 def wanted_reference(image: Image, options: Qcow2AmendOptions) -> BackingReference | None:

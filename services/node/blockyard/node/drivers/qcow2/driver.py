@@ -34,6 +34,7 @@ from blockyard.node.formats.qcow2 import header as hdr
 from blockyard.node.formats.qcow2 import measuring
 from blockyard.node.formats.qcow2 import snapshots as records
 from blockyard.node.formats.qcow2.tables import COPIED, OFFSET
+from blockyard.node.interface.abilities import KeySlotChange
 from blockyard.node.interface.bitmaps import ImageBitmap
 from blockyard.node.interface.child import Buffer
 from blockyard.node.interface.driver import (
@@ -199,7 +200,7 @@ class Qcow2(FormatDriver):
 
     def amendment(self, options: amending.Qcow2AmendOptions, force: bool) -> list[AmendStep]:
         self._refuse_while_saving()
-        return amending.plan(self.image, options, self._reload)
+        return amending.plan(self.image, options, self._reload, force)
 
     async def _reload(self) -> None:
         """Take up what is in the file now: its geometry or version is another one."""
@@ -223,6 +224,8 @@ class Qcow2(FormatDriver):
             done = await compacting.step(self.image)
             await self._resizer.trim_file()
             return done
+    async def change_keys(self, change: KeySlotChange) -> None:
+        await encryption.change_keys(self.image, change)
 
     async def make_empty(self) -> None:
         async with self.image.changing:

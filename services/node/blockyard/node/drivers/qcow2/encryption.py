@@ -12,12 +12,19 @@ with it, and preallocated clusters are flagged as zero.
 from dataclasses import dataclass
 from typing import Final
 
-from blockyard.base.errors import ImageCorrupt, InvalidArgument, MissingOption, UnsupportedFeature
+from blockyard.base.errors import (
+    ImageCorrupt,
+    InvalidArgument,
+    MissingOption,
+    NodeReadOnly,
+    OperationUnsupported,
+    UnsupportedFeature,
+)
 from blockyard.base.ranges import ByteRange, align_up
 from blockyard.base.units import MIB
 from blockyard.node.drivers._encrypting import EncryptedChild
 from blockyard.node.drivers._luks import header as headers
-from blockyard.node.drivers._luks import unlocking
+from blockyard.node.drivers._luks import slots, unlocking
 from blockyard.node.drivers._luks.facts import Facts, specific_of
 from blockyard.node.drivers._luks.header import Header, Place
 from blockyard.node.drivers.qcow2.image import Image
@@ -30,6 +37,7 @@ from blockyard.node.formats.luks.limits import MAX_HEADER_LUKS1
 from blockyard.node.formats.qcow2 import extensions as ext
 from blockyard.node.formats.qcow2 import header as hdr
 from blockyard.node.formats.qcow2 import validate
+from blockyard.node.interface.abilities import KeySlotChange
 from blockyard.node.interface.mapping import MapKind, Mapping
 
 OPTION: Final = "encrypt.key_secret"
@@ -133,6 +141,27 @@ async def _open_legacy(image: Image, found: Encryption, secret: str) -> None:
     passphrase = await image.context.secrets.value(secret)
     key = passphrase[:_AES_KEY_BYTES].ljust(_AES_KEY_BYTES, b"\0")
     found.legacy = CipherSpec("aes", "cbc", "plain64").make(key, VECTOR_UNIT, image.name)
+
+
+def luks_of(image: Image) -> Encryption:
+    """The encryption of an image that has key slots. Raises OperationUnsupported."""
+    if image.encryption is None or image.encryption.header is None:
+        raise OperationUnsupported(
+            image.context.node_name, "qcow2", "change key slots: it is not encrypted by LUKS"
+        )
+    return image.encryption
+
+
+async def change_keys(image: Image, change: KeySlotChange) -> None:
+    """See `ChangesKeys.change_keys`."""
+    found = luks_of(image)
+    async with image.changing:
+        if image.broken:
+            raise NodeReadOnly(image.context.node_name)
+        assert found.header is not None
+        # A driver that stood here before may have changed them.
+        found.header = await headers.read(found.header.place)
+        await slots.change_online(found.header, image.context, found.key, change)
 
 
 class LegacyMapper(Mapper):
