@@ -254,7 +254,7 @@ async def test_no_crash_state_of_key_slots_is_wrong(name: str, version: str, tmp
 async def test_each_flush_of_a_rotation_is_needed(version: str, tmp_path: Path):
     log = (await luks_scenarios.recorded(version, luks_scenarios.rotated, tmp_path)).log
     oracle = luks_scenarios.KeysThatOpen()
-    survivors = await asyncio.to_thread(surviving_barriers, log, oracle, 60)
+    survivors = await asyncio.to_thread(surviving_barriers, log, oracle, 50)
     # What keeps two writes from being torn at once the replay cannot show: it tears one. See the next test.
     assert [index for index in survivors if not between_copies(log, index)] == []
 
