@@ -224,6 +224,7 @@ class Qcow2(FormatDriver):
             done = await compacting.step(self.image)
             await self._resizer.trim_file()
             return done
+
     async def change_keys(self, change: KeySlotChange) -> None:
         await encryption.change_keys(self.image, change)
 
