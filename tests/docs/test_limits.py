@@ -14,10 +14,11 @@ from blockyard.jobs.store import postgres
 from blockyard.keeping import sqlite as kept_sqlite
 from blockyard.node.config import NodeConfig
 from blockyard.node.copying import session, sessions, work
-from blockyard.node.core import accounting, dirty, heat, injection, pool, throttle
-from blockyard.node.drivers import _encrypting, blkverify, memory
+from blockyard.node.core import accounting, dirty, heat, injection, pointintime, pool, throttle
+from blockyard.node.drivers import _encrypting, _preserving, blkverify, memory, preallocate
 from blockyard.node.drivers.blkdebug import breakpoints
 from blockyard.node.drivers.blkdebug import options as blkdebug_options
+from blockyard.node.drivers.file import ioctls
 from blockyard.node.drivers.nbd import driver as nbd_driver
 from blockyard.node.drivers.nbd import handshake, transmission, unflushed
 from blockyard.node.drivers.nbd import options as nbd_options
@@ -40,8 +41,10 @@ from blockyard.node.graph import (
     compacting,
     comparing,
     contents,
+    debugging,
     events,
     executors,
+    filenames,
     graph,
     guarding,
     hashing,
@@ -49,6 +52,7 @@ from blockyard.node.graph import (
     recording,
     restoring,
     secrets,
+    stalls,
     throttling,
     transaction,
     writing,
@@ -56,7 +60,7 @@ from blockyard.node.graph import (
 from blockyard.node.graph import held as held_requests
 from blockyard.node.interface import internal_snapshots, options
 from blockyard.node.keeping import vault
-from blockyard.node.rpc import bitmaps, copy, data, definitions, snapshots, telling
+from blockyard.node.rpc import bitmaps, copy, data, definitions, merging, snapshots, telling
 from blockyard.node.rpc import memory as answers
 from blockyard.node.rpc import session as io_session
 from blockyard.rpc import interceptors, measures, retries, server, span_file, status, wire
@@ -89,6 +93,22 @@ EXPECTED: dict[tuple[str, str], list[str]] = {
     ],
     ("quorum", "reports of one child, of one kind of request"): [f"{10**9 // reporting.INTERVAL_NS} a second"],
     ("blkverify", "an inline read"): [size(blkverify.INLINE_MAX)],
+    ("copy-before-write", "bytes of one copy"): [size(_preserving.CHUNK)],
+    ("copy-before-write", "memory of each of its two maps"): [size(pointintime.MAP_BITS // 8), "16 PiB"],
+    ("copy-before-write", "copies that outlast"): [str(_preserving.LATE_MAX)],
+    ("preallocate", "its alignment"): [f"{preallocate.MAX_AHEAD >> 40} TiB"],
+    ("node service", "age of a node's oldest request"): [
+        f"{NodeConfig().stall_seconds:g} s", f"{stalls.LOOKS} times"
+    ],
+    ("node service", "adjacent writes of a batch"): [size(merging.MERGED_MAX), size(merging.SMALL)],
+    ("node service", "a `json:` filename"): [
+        f"{filenames.MAX_JSON_CHARACTERS // KIB} Ki", f"{filenames.MAX_NESTING} levels", str(filenames.MAX_ENTRIES)
+    ],
+    ("node service", "argument of an ioctl"): [
+        size(ioctls.MAX_ARGUMENT_BYTES), f"{ioctls.SG_TIMEOUT_MAX_MS // 1000} s"
+    ],
+    ("node service", "name of a breakpoint"): [str(debugging.MAX_NAME)],
+    ("node service", "ended drains"): [str(leases.REMEMBERED)],
     ("node service", "open nodes"): [number(NodeConfig().max_nodes)],
     ("node service", "backing files that headers chain"): [number(NodeConfig().max_chain_depth)],
     ("graph", "frames of Python for one request"): [str(graph._FRAMES_PER_LAYER), number(graph._FRAMES_MAX)],
@@ -222,6 +242,11 @@ def test_a_bound_is_what_the_page_says(row: tuple[str, str]):
     found = [bound for where, what, bound, _ in ROWS if where == row[0] and what.startswith(row[1])]
     assert len(found) == 1, f"rows that say {row}: {found}"
     assert all(expected in found[0] for expected in EXPECTED[row]), (found[0], EXPECTED[row])
+
+
+def test_bounds_that_share_a_row_are_the_same():
+    assert debugging.MAX_NAME == io_session.MAX_CLIENT_NAME
+    assert pointintime.MAP_BITS * dirty.MAX_GRANULARITY == 16 << 50
 
 
 def test_every_row_has_a_reason():

@@ -2,9 +2,11 @@
 
 import asyncio
 import errno
+import fcntl
 import os
 import subprocess
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -404,6 +406,41 @@ async def test_preallocation_takes_the_blocks(ground: Ground, mode: str):
 
 async def test_hints_that_a_file_system_does_not_know_are_ignored(ground: Ground):
     await ground.create("file", {"filename": "new", "nocow": True, "extent_size_hint_bytes": MIB})
+
+
+async def test_hints_reach_a_file_system_that_knows_them(ground: Ground, monkeypatch: pytest.MonkeyPatch):
+    """The requests of linux/fs.h, on top of what the file has: FS_NOCOW_FL and, of 4 MiB, FS_XFLAG_EXTSIZE."""
+    sent: dict[int, bytes] = {}
+
+    def kernel(descriptor: int, request: int, argument: bytes | bytearray) -> int:
+        if request in (0x80086601, 0x801C581F):  # FS_IOC_GETFLAGS, FS_IOC_FSGETXATTR
+            assert isinstance(argument, bytearray)
+            argument[:4] = (8).to_bytes(4, "little")
+        else:
+            sent[request] = bytes(argument)
+        return 0
+
+    monkeypatch.setattr(fcntl, "ioctl", kernel)
+    await ground.create("file", {"filename": "new", "nocow": True, "extent_size_hint_bytes": 4 * MIB})
+    flags, attributes = sent[0x40086602], sent[0x401C5820]
+    assert int.from_bytes(flags[:4], "little") == 0x00800000 | 8
+    assert int.from_bytes(attributes[:4], "little") == 0x800 | 8
+    assert int.from_bytes(attributes[4:8], "little") == 4 * MIB
+
+
+@pytest.mark.parametrize(
+    ("number", "ignored"), [(errno.EOPNOTSUPP, True), (errno.ENOTTY, True), (errno.EIO, False)]
+)
+async def test_only_a_file_system_without_hints_is_excused(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch, number: int, ignored: bool
+):
+    def refuse(*args: object) -> int:
+        raise OSError(number, "")
+
+    monkeypatch.setattr(fcntl, "ioctl", refuse)
+    with nullcontext() if ignored else pytest.raises(IoError):
+        await ground.create("file", {"filename": "new", "nocow": True})
+    assert (ground.root / "new").exists() is ignored
 
 
 async def test_a_file_that_exists_is_only_replaced_on_demand(ground: Ground):

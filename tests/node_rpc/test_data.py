@@ -20,6 +20,7 @@ from blockyard.rpc.status import from_rpc_error
 from blockyard.v1 import data_pb2 as data
 from blockyard.v1 import types_pb2
 from blockyard.v1.data_pb2_grpc import DataServiceStub
+from tests.support import peers
 from tests.support.eventually import eventually
 from tests.support.node_calls import NodeHouse, Raising
 
@@ -172,9 +173,30 @@ async def test_a_durable_write_leaves_nothing_to_flush(house: NodeHouse):
     await house.client.data.write("a", 0, b"x" * 4096, fua=True)
     assert not await house.client.data.flush("a"), "nothing to do"
     await house.client.data.write("a", 0, b"y" * 4096)
-    assert await house.client.data.flush("a", level="os") in (True, False)
     assert await house.client.data.flush("a")
     assert not await house.client.data.flush("a")
+
+
+@pytest.mark.peer("qemu-io")
+async def test_a_flush_to_the_os_shows_others_the_metadata_and_leaves_the_disk_to_do(house: NodeHouse):
+    await image(house)
+    await house.client.data.write("a", 0, b"y" * 4096)
+    below = (await house.client.nodes.get("a")).children[0].node_name
+
+    def seen_by_others() -> bool:
+        look = ("qemu-io", "-U", "-r", "-f", "qcow2", "-c", "read -P 0x79 0 4096", house.folder / "a.qcow2")
+        return "verification failed" not in peers.run(*look, check=False).stdout
+
+    async def flushes() -> int:
+        stats = (await house.client.nodes.get(below)).stats
+        return sum(item.operations for item in stats.operations if item.type == types_pb2.REQUEST_TYPE_FLUSH)
+
+    assert not seen_by_others()
+    assert await house.client.data.flush("a", level="os")
+    assert seen_by_others()
+    before = await flushes()  # what the order of metadata asked for
+    assert await house.client.data.flush("a"), "the disk has it only now"
+    assert await flushes() == before + 1
 
 
 async def test_a_compressed_write_takes_less_room(house: NodeHouse):
