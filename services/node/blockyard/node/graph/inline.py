@@ -40,6 +40,8 @@ def forms(node: "Node") -> "tuple[ReadNow, WriteNow]":
         read, write = _read_now_throttled, _write_now_throttled
     elif node.copies_on_read:
         read, write = _read_now_copied, _write_now_driver
+    elif node.passes_reads:
+        read, write = _read_now_passed, _write_now_driver
     elif node.is_format:
         read, write = _read_now_format, _write_now_format
     else:
@@ -180,7 +182,7 @@ def _read_now_throttled(node: "Node", offset: int, into: memoryview) -> bool:
     start_ns = node.now_ns()
     member: Member = node.throttle  # type: ignore[assignment]
     group = member.group
-    passes = not group.rings[READ_SIDE] and group.throttle.trying[READ_SIDE](length, start_ns)
+    passes = not group.reads_wait and group.try_read(length, start_ns)
     if not passes and not member.charge_now(READ_SIDE, length, start_ns):
         return False
     if below.read_now(below, offset, into):
@@ -208,6 +210,19 @@ def _write_now_throttled(node: "Node", offset: int, data: Buffer, flags: int) ->
         return True
     member.refund(WRITE_SIDE, length)
     return False
+
+
+def _read_now_passed(node: "Node", offset: int, into: memoryview) -> bool:
+    """For a filter whose reads are its child's: without the driver and the edge, as in `_read_now_throttled`."""
+    length = len(into)
+    below = node.children["file"].node
+    if node.tracker.serialising or length > node.inline_max or below.quiesced:
+        return False
+    start_ns = node.now_ns()
+    if not below.read_now(below, offset, into):
+        return False
+    node.account.ended(READ, length, start_ns, below.account.last_ended_ns)
+    return True
 
 
 def _read_now_copied(node: "Node", offset: int, into: memoryview) -> bool:

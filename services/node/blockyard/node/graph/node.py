@@ -115,6 +115,8 @@ class Node:
     memory_alignment: int = field(init=False)
     throttle: "Member | None" = field(init=False)
     """The driver's place in a throttle group, if it has one."""
+    passes_reads: bool = field(init=False)
+    """A filter whose reads are its child's, which is called `file`."""
     copies_on_read: bool = field(init=False)
     """A filter that stores what is read through it."""
     inline_max: int = field(init=False)
@@ -159,6 +161,8 @@ class Node:
         # Groups are the graph's, so members are; drivers only know their shape.
         self.throttle = cast("Member", driver.member) if isinstance(driver, Throttled) else None
         self.copies_on_read = driver.copies_on_read
+        own_read = getattr(type(driver), "read_now", None) is not FilterDriver.read_now
+        self.passes_reads = self.hands_on and not own_read and driver.primary == "file"
         if self.throttle is not None:
             self.throttle.on_wait = self.account.waited
         self.straight = None

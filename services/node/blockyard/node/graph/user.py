@@ -153,7 +153,7 @@ class User(Edge):
         return await requests.flush(await self.entered(FLUSH))
 
     async def flush_to_os(self) -> None:
-        """Cached metadata of the node's driver goes to the file below; that is flushed only where order demands it."""
+        """Cached metadata of the node's driver goes to the file below, flushed only where order demands it."""
         await (await self.entered(FLUSH)).driver.flush_to_os()
 
     async def truncate(
