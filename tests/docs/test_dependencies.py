@@ -17,11 +17,11 @@ WANTED = {
 def named(section: str) -> list[str]:
     page = (ROOT / "docs/design/dependencies.md").read_text()
     part = page.partition(f"## {section}\n")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| `([\w-]+)` \| (.+) \| (.+) \|$", part, re.MULTILINE)
+    rows = re.findall(r"^\| `([\w.-]+)` \| (.+) \| (.+) \|$", part, re.MULTILINE)
     return [name for name, why, considered in rows if why and considered]
 
 
 @pytest.mark.parametrize("section", WANTED)
 def test_every_dependency_has_its_row_and_every_row_its_dependency(section: str):
-    packages = [re.match(r"[\w-]+", requirement)[0] for requirement in WANTED[section]]  # type: ignore[index]
+    packages = [re.match(r"[\w.-]+", requirement)[0] for requirement in WANTED[section]]  # type: ignore[index]
     assert sorted(named(section)) == sorted(packages)

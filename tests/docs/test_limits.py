@@ -25,7 +25,8 @@ from blockyard.node.drivers.nbd import options as nbd_options
 from blockyard.node.drivers.nbd import session as nbd_session
 from blockyard.node.drivers.qcow2 import bitmaps as qcow2_bitmaps
 from blockyard.node.drivers.qcow2 import compacting as qcow2_compacting
-from blockyard.node.drivers.qcow2 import flattening, views, vmstate
+from blockyard.node.drivers.qcow2 import flattening, tallying, views, vmstate
+from blockyard.node.drivers.qcow2 import places as qcow2_places
 from blockyard.node.drivers.quorum import driver as quorum
 from blockyard.node.drivers.quorum import reporting
 from blockyard.node.exports.nbd import limits as nbd
@@ -49,6 +50,7 @@ from blockyard.node.graph import (
     guarding,
     hashing,
     leases,
+    reading,
     recording,
     restoring,
     secrets,
@@ -113,6 +115,9 @@ EXPECTED: dict[tuple[str, str], list[str]] = {
     ("node service", "backing files that headers chain"): [number(NodeConfig().max_chain_depth)],
     ("graph", "frames of Python for one request"): [str(graph._FRAMES_PER_LAYER), number(graph._FRAMES_MAX)],
     ("graph", "data and surroundings of an allocation"): [size(writing.JOIN_MAX)],
+    ("qcow2", "clusters of snapshots' L1"): [f"{qcow2_places.MAX_INACTIVE_L1_CLUSTERS:,}"],
+    ("qcow2", "clusters counted at a time"): [f"{tallying.WINDOW:,}", f"{tallying.FEW:,}"],
+    ("graph", "pieces of one read"): [str(reading.PIECES_AT_ONCE)],
     ("graph", "a copy on read"): [size(writing.POPULATE_STEP)],
     ("node service", "entries restored"): [str(restoring.AT_ONCE)],
     ("node service", "wait for a reader of the catalogue"): [f"{kept_sqlite.BUSY_MS // 1000} s"],

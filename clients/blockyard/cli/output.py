@@ -7,6 +7,7 @@ Errors, remarks and progress go to standard error and never mix with it.
 """
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from typing import Any, Final, TextIO
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""All but tab and newline (C0, DEL and C1 of ISO 6429)."""
 MEASURED_ROWS: Final = 1000
 """Rows that decide the widths of a long table's columns; memory is bounded by them."""
 
@@ -58,7 +61,7 @@ class Output:
         known = [(name, value) for name, value in facts(message) if value]
         width = max((len(name) for name, _ in known), default=0)
         for name, value in known:
-            self._line(f"{name:<{width}}  {value}")
+            self._line(f"{name:<{width}}  {shown(value)}")
 
     def single(self, message: Any, columns: Sequence[Column]) -> None:
         """One object that is best seen as a row of its table."""
@@ -143,7 +146,7 @@ class Table:
 
     def _print(self, row: list[str]) -> None:
         cells = [
-            cell.rjust(width) if column.right else cell.ljust(width)
+            shown(cell).rjust(width) if column.right else shown(cell).ljust(width)
             for cell, width, column in zip(row, self._widths, self._columns, strict=True)
         ]
         self._line("  ".join(cells).rstrip())
@@ -172,6 +175,11 @@ class Objects:
             if self._last:
                 self._line(self._last)
             self._line("]")
+
+
+def shown(text: str) -> str:
+    """Names out of images are hostile: a terminal would obey their control characters."""
+    return _CONTROL.sub("\ufffd", text)
 
 
 def first(items: Iterable[str], limit: int) -> str:

@@ -186,3 +186,16 @@ async def test_a_snapshots_shared_tables_are_repaired_too(ground: Ground):
     await driver_of(node).check(True, True)
     await ground.close_all()
     assert_clean(path)
+
+
+async def test_what_has_one_reference_left_after_a_repair_of_leaks_has_its_flag(ground: Ground):
+    """A snapshot is gone, its references are not."""
+    path = filled_image(ground.root)
+    peers.run("qemu-img", "snapshot", "-c", "one", path)
+    surgeon = Surgeon(path)
+    surgeon.data[60:72] = bytes(12)
+    surgeon.save()
+    report = await driver_of(await opened(ground, "disk")).check(True, False)
+    assert report.leaks_fixed > 128
+    await ground.close_all()
+    assert_clean(path)

@@ -27,6 +27,7 @@ from tests.support.qcow2_images import (
     driver_of,
     filled_image,
     opened,
+    qemu_check,
     qemu_create,
     qemu_write,
 )
@@ -245,3 +246,31 @@ async def test_unknown_extensions_and_autoclear_bits_survive_or_go_as_the_spec_s
     assert found.header.autoclear == 0
     assert strange in found.extensions
     assert found.backing_name == b"elsewhere"
+
+
+async def test_a_write_below_an_l1_entry_of_flags_alone_spares_the_header(ground: Ground):
+    """With no place in it the entry would lead to offset 0."""
+    path = filled_image(ground.root)
+    surgeon = Surgeon(path)
+    surgeon.put(surgeon.header.l1_table_offset, COPIED)
+    surgeon.save()
+    node = await opened(ground, "disk")
+    await node.write(0, b"new" * 1000)
+    await node.flush()
+    await ground.close_all()
+    assert Surgeon(path).data[:512] == surgeon.data[:512]
+    assert (await (await opened(ground, "disk", read_only=True)).content(0, 3000)) == b"new" * 1000
+
+
+async def test_bits_of_l1_that_mean_nothing_are_found_and_cleared_by_a_repair(ground: Ground):
+    path = filled_image(ground.root)
+    surgeon = Surgeon(path)
+    place = surgeon.header.l1_table_offset
+    surgeon.put(place, surgeon.get(place) | 1 << 60)
+    surgeon.save()
+    assert qemu_check(path)["corruptions"] == 1
+    assert (await driver_of(await opened(ground, "disk", read_only=True)).check(False, False)).corruptions == 1
+    await ground.close_all()
+    assert (await driver_of(await opened(ground, "disk")).check(True, True)).corruptions_fixed == 1
+    await ground.close_all()
+    assert qemu_check(path)["corruptions"] == 0

@@ -25,7 +25,9 @@ from blockyard.base.errors import (
     OperationUnsupported,
 )
 from blockyard.base.ranges import align_down, align_up
+from blockyard.base.units import SECTOR
 from blockyard.node.drivers.catalogue import all_drivers, driver_class
+from blockyard.node.formats import foreign
 from blockyard.node.graph.definition import NodeDefinition
 from blockyard.node.graph.edge import Edge
 from blockyard.node.graph.facts import node_info
@@ -303,7 +305,8 @@ async def probe(graph: "Graph", filename: str) -> Probed:
         if isinstance(class_, ProbesDevices) and (score := class_.probe_device(mode))
     ]
     kind = "block-device" if stat.S_ISBLK(mode) else "character-device" if stat.S_ISCHR(mode) else "file"
-    return Probed(await _formats(graph, filename), sorted(devices, key=_ranked), kind)
+    formats, _ = await _formats(graph, filename)
+    return Probed(formats, sorted(devices, key=_ranked), kind)
 
 
 def _mode(graph: "Graph", filename: str) -> int:
@@ -318,7 +321,8 @@ def _ranked(guess: Guess) -> tuple[int, str]:
     return -guess.score, guess.driver
 
 
-async def _formats(graph: "Graph", filename: str) -> list[Guess]:
+async def _formats(graph: "Graph", filename: str) -> tuple[list[Guess], bytes]:
+    """Best guesses first, and the first bytes."""
     definition = NodeDefinition(FILE, options={"filename": filename}, read_only=True, force_share=True)
     async with temporary(graph, definition) as node, _held(node) as edge:
         head = bytearray(min(PROBE_BYTES, edge.size))
@@ -328,16 +332,19 @@ async def _formats(graph: "Graph", filename: str) -> list[Guess]:
         for name, class_ in all_drivers()
         if isinstance(class_, Probes) and (score := class_.probe(bytes(head)))
     ]
-    return sorted(guesses, key=_ranked)
+    return sorted(guesses, key=_ranked), bytes(head)
 
 
 async def _best_guess(graph: "Graph", filename: str) -> str:
-    guesses = await _formats(graph, filename)
+    guesses, head = await _formats(graph, filename)
     certain = [guess.driver for guess in guesses if guess.score >= CERTAIN]
     if len(certain) > 1:
         shown = graph.environment.storage.display(filename)
         raise FormatMismatch(shown, certain[0], f"it looks like {' and '.join(certain)} at once")
     assert guesses, "the raw driver takes anything"
+    if not certain and (name := foreign.looks_like(head)):
+        shown = graph.environment.storage.display(filename)
+        raise FormatMismatch(shown, guesses[0].driver, f"it begins like {name}, which no driver here reads")
     return guesses[0].driver
 
 
@@ -363,7 +370,8 @@ async def measure(graph: "Graph", order: ImageOrder, source: "Node | None") -> t
     class_: type[Driver] = driver_class(order.driver)
     if not isinstance(class_, Measurable) or not isinstance(class_, Creatable):
         raise OperationUnsupported(order.filename or order.driver, order.driver, "be measured")
-    size = order.size if source is None else source.driver.size
+    # A file that ends inside a sector has that sector whole in every other format (qemu-img measure).
+    size = order.size if source is None else align_up(source.driver.size, SECTOR)
     if size < 0:
         raise InvalidArgument("size_bytes", "0 or more", str(size))
     names = {item.name for item in fields(class_.CreateOptions)}

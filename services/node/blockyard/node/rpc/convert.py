@@ -28,7 +28,7 @@ from blockyard.node.rpc.accounts import account_stats
 from blockyard.node.rpc.attachment_words import attachments_of
 from blockyard.node.rpc.definitions import option_value
 from blockyard.node.rpc.throttle import throttle_state
-from blockyard.node.rpc.words import number_of
+from blockyard.node.rpc.words import number_of, printable
 from blockyard.v1 import node_pb2, types_pb2
 
 _UNKNOWN: Final = NodeInfo()
@@ -72,7 +72,7 @@ def basic_state(node: Node, info: NodeInfo = _UNKNOWN) -> types_pb2.BlockDriverS
         exact_filename=_exact_filename(node),
         full_open_options=full_definition(node).specification(),
         explicit_options=(node.given or definition).specification(),
-        backing_file=backing_file,
+        backing_file=printable(backing_file),
         backing_format=backing_format,
         children=[child(edge) for edge in node.children.values()],
         holders=[holder(edge) for edge in node.parents],

@@ -7,7 +7,7 @@ from blockyard.node.graph import images
 from blockyard.node.rpc.calls import Calls
 from blockyard.node.rpc.convert import check_response
 from blockyard.node.rpc.definitions import image_order, option_value
-from blockyard.node.rpc.words import word_of
+from blockyard.node.rpc.words import printable, word_of
 from blockyard.v1 import node_pb2
 
 
@@ -86,7 +86,7 @@ def _info(facts: images.ImageFacts) -> node_pb2.ImageInfo:
         size_bytes=facts.size,
         allocated_bytes=info.allocated_bytes,
         cluster_size_bytes=info.cluster_size,
-        backing_file=backing.filename if backing else "",
+        backing_file=printable(backing.filename) if backing else "",
         backing_format=backing.format if backing else "",
         dirty=info.is_dirty,
         corrupt=info.is_corrupt,

@@ -19,6 +19,7 @@ from blockyard.node.interface.internal_snapshots import SnapshotFacts, SnapshotW
 from blockyard.node.rpc.convert import duration, full_state, timestamp
 from blockyard.node.rpc.memory import RequestMemory
 from blockyard.node.rpc.overlays import overlay_wish
+from blockyard.node.rpc.words import printable
 from blockyard.v1 import bitmap_pb2, control_pb2, types_pb2
 from blockyard.v1.control_pb2_grpc import SnapshotServiceServicer
 
@@ -182,8 +183,8 @@ def _ns(time: Timestamp | Duration) -> int:
 
 def _message(node_name: str, facts: SnapshotFacts) -> control_pb2.Snapshot:
     return control_pb2.Snapshot(
-        id=_printable(facts.identifier),
-        name=_printable(facts.name),
+        id=printable(facts.identifier),
+        name=printable(facts.name),
         node_name=node_name,
         vm_state_bytes=min(facts.vm_state_bytes, (1 << 63) - 1),
         create_time=timestamp(facts.time_ns),
@@ -191,8 +192,3 @@ def _message(node_name: str, facts: SnapshotFacts) -> control_pb2.Snapshot:
         icount=facts.icount if facts.icount >= 0 else None,
         size_bytes=min(facts.disk_size, (1 << 63) - 1),
     )
-
-
-def _printable(text: str) -> str:
-    """Names of images are bytes."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

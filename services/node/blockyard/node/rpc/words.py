@@ -30,6 +30,11 @@ def word_of(enum: Any, number: int, field: str) -> str:
     return by_number.get(number, "")
 
 
+def printable(text: str) -> str:
+    """Names in images and of files are bytes: what is no UTF-8 (surrogate escapes) cannot go over the wire."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def number_of(enum: Any, word: str) -> int:
     """The value of a word of ours; 0 for an empty one."""
     return _words(getattr(enum, "DESCRIPTOR", enum))[1][word] if word else 0

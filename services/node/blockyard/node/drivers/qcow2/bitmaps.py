@@ -32,8 +32,8 @@ from blockyard.node.interface.bitmaps import ImageBitmap
 
 MAX_LOADED: Final = 1024
 """Bitmaps of an image that are used; more are kept and not used, for each write would mark them all."""
-MAX_LOADED_BYTES: Final = 256 * MIB
-"""Bits of all of them in memory."""
+MAX_LOADED_BYTES: Final = 96 * MIB
+"""Bits of all of them in memory: 48 TiB at 64 KiB. 32 KiB of a hostile file can ask for all of it."""
 
 
 @dataclass(slots=True)
@@ -45,6 +45,11 @@ class Found:
     """Why it is not used though it is not in use."""
     digest: str = ""
     """Of the bits as they are stored."""
+
+
+def _between(bits: int) -> int:
+    """The nearest granularity that can be."""
+    return min(max(bits, codec.MIN_GRANULARITY_BITS), codec.MAX_GRANULARITY_BITS)
 
 
 class Bitmaps:
@@ -93,7 +98,8 @@ class Bitmaps:
             bits = None if found.problem or record.in_use else await self._bits_of(found)
             if bits is not None:
                 room -= bits.serialized_size
-            granularity = 1 << record.granularity_bits
+            # What cannot be is unusable, and shown as the nearest that can.
+            granularity = 1 << _between(record.granularity_bits)
             self._loaded.append(ImageBitmap(record.name, granularity, bits, record.auto and bits is not None))
             if not number % 64:
                 await asyncio.sleep(0)

@@ -7,17 +7,18 @@ crash inside a repair leaves the image as it was, or repaired.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blockyard.base.errors import NodeReadOnly
-from blockyard.node.drivers.qcow2.counting import Counts, References, note
+from blockyard.node.drivers.qcow2.counting import References, faults_of_l1, is_zero, note, pieces
 from blockyard.node.drivers.qcow2.image import Image
 from blockyard.node.drivers.qcow2.ordering import Kind
 from blockyard.node.drivers.qcow2.rebuilding import rebuild
+from blockyard.node.drivers.qcow2.tallying import Counts
 from blockyard.node.drivers.qcow2.unbroken import unbroken
 from blockyard.node.formats.qcow2 import header as hdr
 from blockyard.node.formats.qcow2 import refcounts as codec
@@ -27,6 +28,11 @@ from blockyard.node.interface.operations import Progress, untold
 
 _MAX_NAMED: Final = 20
 """Mismatches of one refcount block told in words."""
+_STEP: Final = 1 << 20
+"""Counters looked at in one step."""
+_TABLES_AT_ONCE: Final = 16
+_BLOCKS_AT_ONCE: Final = 64
+"""L2 tables and refcount blocks looked at between two turns of the loop."""
 
 
 async def check(
@@ -61,23 +67,51 @@ async def check(
 async def compare(image: Image, progress: Progress = untold) -> CheckReport:
     """Look, change nothing."""
     report = CheckReport(total_clusters=image.geometry.clusters(image.header.size))
-    async for first, counts in References(image, progress=progress).windows(report):
-        async for start, stored in _stored(image, first, len(counts), report):
-            _compare_block(start, stored, counts[start - first : start - first + len(stored)], report, image)
+    references = References(image, progress=progress)
+    async for first, counts in references.windows(report):
+        for index, low, high in _counted(image, first, len(counts)):
+            if index % _BLOCKS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            values = await _block_values(image, index)
+            if values is None:
+                continue
+            start = index * image.refcounts.block_entries + low
+            part = counts[start - first : start - first + high - low]
+            _compare_block(start, values[low:high], part, report, image)
+            part[:] = 0
+        for at in range(0, len(counts), _STEP):
+            _report_uncounted(first + at, counts[at : at + _STEP], report, image)
+    clusters, counts = references.uncounted
+    for cluster, count in zip(clusters[:1].tolist(), counts[:1].tolist(), strict=True):
+        _note_wrong(report, cluster, 0, count)
+    report.corruptions += len(clusters)
+    if len(clusters):
+        end = (int(clusters[-1]) + 1) << image.geometry.cluster_bits
+        report.image_end_offset = max(report.image_end_offset, end)
     await _check_copied(image, report, progress)
     return report
 
 
-async def _stored(
-    image: Image, first: int, count: int, report: CheckReport
-) -> AsyncIterator[tuple[int, codec.Counters]]:
-    """(First cluster, refcounts) of each block's part of a window; zeroes where there is no usable block."""
-    refcounts = image.refcounts
-    for index, low, high in refcounts.pieces(first, count):
-        values = await _block_values(image, index)
-        if values is None:
-            values = np.zeros(refcounts.block_entries, np.uint8)
-        yield index * refcounts.block_entries + low, values[low:high]
+def _counted(image: Image, first: int, count: int) -> Iterator[tuple[int, int, int]]:
+    """(Index, first entry, end) of the part of each refcount block that there is for a window of clusters."""
+    per = image.refcounts.block_entries
+    low = first // per
+    table = image.refcounts.table[low : -(-(first + count) // per)]
+    for index in (np.flatnonzero(table) + low).tolist():
+        yield index, max(first - index * per, 0), min(per, first + count - index * per)
+
+
+def _report_uncounted(first: int, counts: Counts, report: CheckReport, image: Image) -> None:
+    """References to clusters that no refcount block counts."""
+    wrong = np.flatnonzero(counts)
+    if not len(wrong):
+        return
+    report.corruptions += len(wrong)
+    report.image_end_offset = max(
+        report.image_end_offset, (first + int(wrong[-1]) + 1) << image.geometry.cluster_bits
+    )
+    for at in wrong[:_MAX_NAMED].tolist():
+        _note_wrong(report, first + at, 0, int(counts[at]))
 
 
 async def _block_values(image: Image, index: int) -> codec.Counters | None:
@@ -102,8 +136,12 @@ def _compare_block(start: int, stored: codec.Counters, counts: Counts, report: C
     report.leaks += int(leaks.sum())
     report.corruptions += int(errors.sum())
     for at in np.flatnonzero(leaks | errors)[:_MAX_NAMED].tolist():
-        kind = "leaked" if leaks[at] else "corrupt: too few references counted for"
-        note(report, f"{kind} cluster {start + at}: refcount {int(stored[at])}, references {int(wide[at])}")
+        _note_wrong(report, start + at, int(stored[at]), int(wide[at]))
+
+
+def _note_wrong(report: CheckReport, cluster: int, refcount: int, references: int) -> None:
+    kind = "leaked" if refcount > references else "corrupt: too few references counted for"
+    note(report, f"{kind} cluster {cluster}: refcount {refcount}, references {references}")
 
 
 # --- COPIED flags ----------------------------------------------------------------------------------------
@@ -111,13 +149,19 @@ def _compare_block(start: int, stored: codec.Counters, counts: Counts, report: C
 
 async def _refcounts_of(image: Image, clusters: NDArray[np.int64]) -> NDArray[np.uint64]:
     """Stored refcounts of arbitrary clusters."""
-    per = image.refcounts.block_entries
+    per, table = image.refcounts.block_entries, image.refcounts.table
     result = np.zeros(len(clusters), np.uint64)
-    indexes = clusters // per
-    for index in np.unique(indexes).tolist():
+    order = np.argsort(clusters, kind="stable")
+    indexes = clusters[order] // per
+    wanted, firsts = np.unique(indexes, return_index=True)
+    ends = np.append(firsts[1:], len(indexes))
+    exists = wanted < len(table)
+    exists[exists] = table[wanted[exists]] != 0
+    for number in np.flatnonzero(exists).tolist():
+        index = int(wanted[number])
         values = await _block_values(image, index)
         if values is not None:
-            here = indexes == index
+            here = order[firsts[number] : ends[number]]
             result[here] = values[clusters[here] - index * per]
     return result
 
@@ -149,10 +193,19 @@ async def _wrong_in_l2(image: Image, words: tables.Table) -> NDArray[np.int64]:
     return wrong
 
 
+async def _wrong_in_l1(image: Image) -> NDArray[np.int64]:
+    found = [np.zeros(0, np.int64)]
+    at = 0
+    for entries in pieces(image.l1.entries):
+        found.append(await _wrong_copied(image, entries) + at)
+        at += len(entries)
+    return np.concatenate(found)
+
+
 async def _check_copied(image: Image, report: CheckReport, progress: Progress) -> None:
-    wrong = await _wrong_copied(image, image.l1.entries)
-    report.corruptions += len(wrong)
-    for key in wrong[:_MAX_NAMED].tolist():
+    keys = await _wrong_in_l1(image)
+    report.corruptions += len(keys)
+    for key in keys[:_MAX_NAMED].tolist():
         note(report, f"L1 entry {key}: COPIED flag disagrees with the refcount of its L2 table")
     async for offset, key, words in _active_tables(image):
         progress("flags", key, len(image.l1))
@@ -166,12 +219,21 @@ async def _check_copied(image: Image, report: CheckReport, progress: Progress) -
 async def _active_tables(image: Image) -> AsyncIterator[tuple[int, int, tables.Table]]:
     """(Offset, L1 index, words) of each distinct L2 table of the active L1 that lies in the file."""
     size = image.geometry.cluster_size
-    offsets = image.l1.entries & np.uint64(tables.OFFSET)
-    _, firsts = np.unique(offsets, return_index=True)
-    for key in np.sort(firsts).tolist():
-        offset = int(offsets[key])
-        if offset and offset % size == 0 and offset < image.file.size:
-            yield offset, key, tables.decode(await image.read(offset, size))
+    at = 0
+    for part in pieces(image.l1.entries):
+        offsets = part & np.uint64(tables.OFFSET)
+        used = np.flatnonzero(offsets)
+        _, firsts = np.unique(offsets[used], return_index=True)
+        for number, key in enumerate(np.sort(used[firsts]).tolist()):
+            offset = int(offsets[key])
+            if offset % size or offset >= image.file.size:
+                continue
+            data = await image.read(offset, size)
+            if number % _TABLES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            if not is_zero(data):
+                yield offset, at + key, tables.decode(data)
+        at += len(part)
 
 
 # --- repair ----------------------------------------------------------------------------------------------
@@ -179,9 +241,9 @@ async def _active_tables(image: Image) -> AsyncIterator[tuple[int, int, tables.T
 
 async def _fix_leaks(image: Image, report: CheckReport) -> None:
     """Lower refcounts in place; a crash on the way leaves fewer leaks."""
-    refcounts = image.refcounts
+    refcounts, alone = image.refcounts, False
     async for first, counts in References(image).windows(CheckReport()):
-        for index, low, high in refcounts.pieces(first, len(counts)):
+        for index, low, high in _counted(image, first, len(counts)):
             block = await refcounts.usable_block(index)
             if block is None:
                 continue
@@ -195,10 +257,15 @@ async def _fix_leaks(image: Image, report: CheckReport) -> None:
                 image.ledger.mark(Kind.BLOCK, index, low, high)
                 image.allocator.freed(freed)
                 report.leaks_fixed += int(leaks.sum())
+                alone = alone or bool((leaks & (wanted == 1)).any())
             if image.writeback.is_due:
                 await image.writeback.write_back()
-    report.leaks -= report.leaks_fixed
+    # More may be repaired than was found: what only invalid bitmaps refer to became a leak meanwhile.
+    report.leaks = max(0, report.leaks - report.leaks_fixed)
     await image.writeback.flush()
+    if alone:
+        # What has one reference left, durably, is its owner's alone.
+        await _fix_copied(image)
 
 
 async def _repair(image: Image, report: CheckReport, reload: Callable[[], Awaitable[None]]) -> None:
@@ -217,10 +284,12 @@ async def _repair(image: Image, report: CheckReport, reload: Callable[[], Awaita
 
 
 async def _fix_copied(image: Image) -> None:
-    """Set and clear COPIED by the (durable) refcounts."""
+    """Set and clear COPIED by the (durable) refcounts, and clear bits of L1 that mean nothing."""
     flip = np.uint64(tables.COPIED)
-    wrong = await _wrong_copied(image, image.l1.entries)
-    for key in wrong.tolist():
+    for key in np.flatnonzero(faults_of_l1(image.l1.entries)).tolist():
+        entry = image.l1.view[key]
+        image.l1.set(key, entry & (tables.OFFSET | tables.COPIED) if entry & tables.OFFSET else 0)
+    for key in (await _wrong_in_l1(image)).tolist():
         image.l1.set(key, image.l1.view[key] ^ tables.COPIED)
     for number in sorted(image.ledger.marks[Kind.L1]):
         at, data = image.l1.encode_sector(number)

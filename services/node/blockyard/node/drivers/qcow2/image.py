@@ -81,6 +81,8 @@ class Image:
         self.ledger = Ledger()
         self._signalled = False
         """An event has told of a corruption."""
+        self.is_open = False
+        """It was opened. An image that is refused is not written to, not even to be marked corrupt."""
         self.broken = False
         """Set on corruption: from then on nothing is written."""
         self.needs_repair = False
@@ -231,7 +233,7 @@ class Image:
         error = ImageCorrupt(self.name, what, expected, found)
         if self.broken:
             return error
-        if self.context.read_only:
+        if self.context.read_only or not self.is_open:
             return self.wrong(what, expected, found, offset=offset, size=size)
         self.broken, self.unlocked = True, False
         self._signal(what, expected, found, offset, size, fatal=True)

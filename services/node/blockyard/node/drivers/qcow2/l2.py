@@ -115,14 +115,19 @@ class L2:
     async def get(self, key: int) -> L2Table:
         return await self.tables.get(key)
 
+    @staticmethod
+    def _is_own(entry: int) -> bool:
+        """A flag without a place says nothing: at offset 0 is the header."""
+        return bool(entry & tables.COPIED and entry & tables.OFFSET)
+
     async def for_write(self, key: int) -> L2Table:
         """The table, pinned, in a place that is ours alone: created or copied if need be."""
-        if not self._image.l1.view[key] & tables.COPIED:
+        if not self._is_own(self._image.l1.view[key]):
             async with self.structure:
                 entry = self._image.l1.view[key]
                 if not entry & tables.OFFSET:
                     await self._place(key, self.new_table())
-                elif not entry & tables.COPIED:
+                elif not self._is_own(entry):
                     await self._unshare(key)
         table = await self.get(key)
         if table.blocked:

@@ -84,6 +84,7 @@ async def open_image(context: DriverContext, options: Qcow2Options) -> Image:
         await _load_bitmaps(image)
     if header.incompatible & hdr.DIRTY and not context.read_only and not options.repair:
         await _recover(image)
+    image.is_open = True
     return image
 
 

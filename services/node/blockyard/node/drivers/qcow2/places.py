@@ -1,5 +1,6 @@
 """Which host clusters an image's tables occupy."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 MAX_INACTIVE_L1_BYTES: Final = 64 * MIB
 """L1 tables of snapshots read to find their L2 tables: two of the largest there can be."""
 
+MAX_INACTIVE_L1_CLUSTERS: Final = 1 << 21
+"""Clusters of the L1 tables of snapshots that are kept off: 128 GiB of tables at 64 KiB. A table may be a hole."""
+
 _OF_HEADER: Final = {
     "header": Structure.MAIN_HEADER,
     "L1 table": Structure.ACTIVE_L1,
@@ -36,21 +40,29 @@ def metadata_clusters(
     l1: tables.Table,
     crypto: ByteRange | None,
 ) -> Groups:
-    """Cluster numbers of all metadata except bitmaps and the L2 tables of snapshots. `crypto`: the LUKS header."""
+    """Cluster numbers of all metadata except bitmaps and the L2 tables of snapshots. `crypto`: the LUKS header.
+
+    Raises LimitReached.
+    """
     bits = header.cluster_bits
     groups: Groups = [
         (_OF_HEADER[what], _clusters(place, header)) for what, place in validate.header_places(header)
     ]
     if crypto is not None:
         groups.append((Structure.MAIN_HEADER, _clusters(crypto, header)))
-    groups += [
-        (Structure.INACTIVE_L1, _clusters(ByteRange(item.l1_offset, item.l1_size * 8), header))
-        for item in snapshots
-        if item.l1_size
-    ]
+    groups += [(Structure.INACTIVE_L1, _clusters(place, header)) for place in _inactive_l1(header, snapshots)]
     groups.append((Structure.REFCOUNT_BLOCK, _of_table(refcount_table, tables.REFCOUNT_TABLE_OFFSET, bits)))
     groups.append((Structure.ACTIVE_L2, _of_table(l1, tables.OFFSET, bits)))
     return groups
+
+
+def _inactive_l1(header: hdr.Header, snapshots: Sequence[Snapshot]) -> list[ByteRange]:
+    """The L1 tables of snapshots; one that several claim twice, which is as bad as 65,536 times."""
+    claims = Counter(ByteRange(item.l1_offset, item.l1_size * 8) for item in snapshots if item.l1_size)
+    places = [place for place, times in claims.items() for _ in range(min(times, 2))]
+    if sum(place.length for place in places) > MAX_INACTIVE_L1_CLUSTERS << header.cluster_bits:
+        raise LimitReached("clusters of snapshots' L1 tables", MAX_INACTIVE_L1_CLUSTERS)
+    return places
 
 
 async def inactive_l2(image: "Image", snapshots: Sequence[Snapshot]) -> Groups:
@@ -73,6 +85,6 @@ def _clusters(place: ByteRange, header: hdr.Header) -> Clusters:
 
 
 def _of_table(entries: tables.Table, mask: int, bits: int) -> Clusters:
-    offsets = (entries & np.uint64(mask)) >> np.uint64(bits)
+    offsets = (entries[entries != 0] & np.uint64(mask)) >> np.uint64(bits)
     clusters: Clusters = offsets[offsets != 0].astype(np.int64)
     return clusters

@@ -6,9 +6,10 @@ Nothing of the old one is trusted or overwritten; the header's switch to the new
 import numpy as np
 
 from blockyard.base.errors import SizeTooLarge
-from blockyard.node.drivers.qcow2.counting import Counts, References, note
+from blockyard.node.drivers.qcow2.counting import References, note
 from blockyard.node.drivers.qcow2.image import Image
 from blockyard.node.drivers.qcow2.ordering import REFCOUNT_KINDS
+from blockyard.node.drivers.qcow2.tallying import Counts
 from blockyard.node.formats.qcow2 import header as hdr
 from blockyard.node.formats.qcow2 import refcounts as codec
 from blockyard.node.formats.qcow2 import tables
@@ -42,7 +43,11 @@ async def rebuild(image: Image, report: CheckReport) -> None:
 
 
 def _used_blocks(first: int, counts: Counts, per: int) -> list[int]:
-    return [int(index) for index in np.unique((np.flatnonzero(counts) + first) // per)]
+    whole = len(counts) // per * per
+    used = np.flatnonzero(counts[:whole].reshape(-1, per).any(axis=1)).tolist()
+    if counts[whole:].any():
+        used.append(whole // per)
+    return [first // per + index for index in used]
 
 
 class _Plan:

@@ -95,10 +95,12 @@ def replaced(extensions: tuple[Extension, ...], kind: int, data: bytes | None) -
 def decode_feature_names(data: bytes) -> dict[tuple[int, int], str]:
     """(kind, bit) to name. A trailing fragment of a record is ignored, as QEMU does."""
     usable = len(data) - len(data) % _NAME.size
-    return {
-        (kind, bit): name.split(b"\0", 1)[0].decode("utf-8", "replace")
-        for kind, bit, name in _NAME.iter_unpack(data[:usable])
-    }
+    return {(kind, bit): _shown(name.split(b"\0", 1)[0]) for kind, bit, name in _NAME.iter_unpack(data[:usable])}
+
+
+def _shown(name: bytes) -> str:
+    """It goes into messages that a terminal may show."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in name.decode("utf-8", "replace"))
 
 
 def encode_feature_names(names: dict[tuple[int, int], str]) -> bytes:

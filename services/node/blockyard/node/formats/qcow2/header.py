@@ -157,7 +157,7 @@ def decode(data: bytes | bytearray | memoryview, image: str) -> HeaderCluster:
     """The header cluster. `data` is the cluster, or as much of it as the file has."""
     header = decode_fixed(data, image)
     name_at, name_size = header.backing_file_offset, header.backing_file_size
-    limit = len(data)
+    end = len(data)
     name = b""
     if name_at:
         if name_at < header.header_length or name_at + name_size > len(data):
@@ -168,7 +168,9 @@ def decode(data: bytes | bytearray | memoryview, image: str) -> HeaderCluster:
                 f"[{name_at}, +{name_size})",
             )
         name = bytes(data[name_at : name_at + name_size])
-    extensions = ext.decode(memoryview(data)[header.header_length : limit], image)
+        # An end mark is not needed before the name, and early images had none (qcow2_read_extensions).
+        end = name_at
+    extensions = ext.decode(memoryview(data)[header.header_length : end], image)
     return HeaderCluster(header, extensions, name)
 
 

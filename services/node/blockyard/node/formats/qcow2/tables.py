@@ -4,6 +4,7 @@ In memory a table is a native-endian uint64 array; scalar reads go through a mem
 numpy scalar costs more than a whole look-up). On disk it is big-endian.
 """
 
+import sys
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -21,6 +22,8 @@ ZERO: Final = 1 << 0
 OFFSET: Final = 0x00FF_FFFF_FFFF_FE00
 """Bits 9 to 55 of L1 and standard L2 entries."""
 L2_RESERVED: Final = 0x3F00_0000_0000_01FE
+L1_RESERVED: Final = 0x7F00_0000_0000_01FF
+REFCOUNT_TABLE_RESERVED: Final = 0x1FF
 REFCOUNT_TABLE_OFFSET: Final = 0xFFFF_FFFF_FFFF_FE00
 
 
@@ -41,7 +44,10 @@ def scalars(entries: Table) -> memoryview:
 
 
 def decode(data: bytes | bytearray | memoryview) -> Table:
-    """An own, writable native array out of big-endian bytes."""
+    """An own, writable native array out of big-endian bytes. A bytearray is taken over and becomes that array."""
+    if isinstance(data, bytearray):
+        entries: Table = np.frombuffer(data, dtype=np.uint64)
+        return entries if sys.byteorder == "big" else entries.byteswap(inplace=True)
     return np.frombuffer(data, dtype=">u8").astype(np.uint64)
 
 

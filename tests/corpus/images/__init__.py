@@ -1,0 +1,1 @@
+"""The entries, by what they attack. Each module gives `ENTRIES`."""
