@@ -68,6 +68,11 @@ WANTED: Final[dict[tuple[str, str], float]] = {
     ("job-many-memory", "bound"): 1.0,
     ("bitmap-write-survives-a-crash", "no bitmap"): 0.95,
     ("bitmap-find", "bound"): 1.0,
+    **{
+        (f"snapshot-{name}{spread}", "qemu-img"): wanted
+        for name, wanted in (("create", 1.0), ("check", 2.0), ("delete", 1.0))
+        for spread in ("", "-scattered")
+    },
 }
 """The ratios to reach, by case and peer; cases that are not here only inform."""
 

@@ -18,6 +18,7 @@ from blockyard.node.drivers.qcow2.counting import References, faults_of_l1, is_z
 from blockyard.node.drivers.qcow2.image import Image
 from blockyard.node.drivers.qcow2.ordering import Kind
 from blockyard.node.drivers.qcow2.rebuilding import rebuild
+from blockyard.node.drivers.qcow2.scanning import Entries
 from blockyard.node.drivers.qcow2.tallying import Counts
 from blockyard.node.drivers.qcow2.unbroken import unbroken
 from blockyard.node.formats.qcow2 import header as hdr
@@ -67,7 +68,11 @@ async def check(
 async def compare(image: Image, progress: Progress = untold) -> CheckReport:
     """Look, change nothing."""
     report = CheckReport(total_clusters=image.geometry.clusters(image.header.size))
-    references = References(image, progress=progress)
+
+    async def look(batch: Entries) -> None:
+        await _check_flags(image, batch, report)
+
+    references = References(image, progress=progress, look=look)
     async for first, counts in references.windows(report):
         for index, low, high in _counted(image, first, len(counts)):
             if index % _BLOCKS_AT_ONCE == 0:
@@ -88,7 +93,7 @@ async def compare(image: Image, progress: Progress = untold) -> CheckReport:
     if len(clusters):
         end = (int(clusters[-1]) + 1) << image.geometry.cluster_bits
         report.image_end_offset = max(report.image_end_offset, end)
-    await _check_copied(image, report, progress)
+    await _check_l1(image, report)
     return report
 
 
@@ -186,6 +191,11 @@ async def _wrong_in_l2(image: Image, words: tables.Table) -> NDArray[np.int64]:
     entries = words[:: image.geometry.entry_words]
     if not image.has_data_file:
         return await _wrong_copied(image, entries)
+    return _foreign(entries)
+
+
+def _foreign(entries: tables.Table) -> NDArray[np.int64]:
+    """Indexes of plain entries without the flag."""
     plain = (entries & np.uint64(tables.COMPRESSED)) == 0
     wrong: NDArray[np.int64] = np.flatnonzero(
         plain & ((entries & np.uint64(tables.OFFSET)) != 0) & ((entries & np.uint64(tables.COPIED)) == 0)
@@ -202,18 +212,23 @@ async def _wrong_in_l1(image: Image) -> NDArray[np.int64]:
     return np.concatenate(found)
 
 
-async def _check_copied(image: Image, report: CheckReport, progress: Progress) -> None:
+async def _check_l1(image: Image, report: CheckReport) -> None:
     keys = await _wrong_in_l1(image)
     report.corruptions += len(keys)
     for key in keys[:_MAX_NAMED].tolist():
         note(report, f"L1 entry {key}: COPIED flag disagrees with the refcount of its L2 table")
-    async for offset, key, words in _active_tables(image):
-        progress("flags", key, len(image.l1))
-        wrong = await _wrong_in_l2(image, words)
-        report.corruptions += len(wrong)
-        await asyncio.sleep(0)
-        if len(wrong):
-            note(report, f"L2 table at {offset:#x}: {len(wrong)} COPIED flags disagree with refcounts")
+
+
+async def _check_flags(image: Image, batch: Entries, report: CheckReport) -> None:
+    """Of L2 tables, in the same pass that counts what they refer to."""
+    wrong = _foreign(batch.entries) if image.has_data_file else await _wrong_copied(image, batch.entries)
+    if not len(wrong):
+        return
+    report.corruptions += len(wrong)
+    numbers, times = np.unique(batch.owners[wrong], return_counts=True)
+    for number, count in zip(numbers[:_MAX_NAMED].tolist(), times.tolist(), strict=False):
+        offset = int(batch.offsets[number])
+        note(report, f"L2 table at {offset:#x}: {count} COPIED flags disagree with refcounts")
 
 
 async def _active_tables(image: Image) -> AsyncIterator[tuple[int, int, tables.Table]]:

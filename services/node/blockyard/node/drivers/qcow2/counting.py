@@ -6,8 +6,7 @@ referred to a million times is read once and counts a million; a loop is just a 
 the file is not read. So work is bounded by what the file holds, not by what it claims (see `tallying`).
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +19,7 @@ from blockyard.base.units import MIB
 from blockyard.node.drivers.qcow2.allocation import referenced
 from blockyard.node.drivers.qcow2.image import Image
 from blockyard.node.drivers.qcow2.ordering import Clusters
+from blockyard.node.drivers.qcow2.scanning import Entries, scan
 from blockyard.node.drivers.qcow2.tallying import FEW, WINDOW, WINDOW_BITS, Counts, Few, add, add_run
 from blockyard.node.formats.qcow2 import bitmaps, subclusters, tables, validate
 from blockyard.node.formats.qcow2 import extensions as ext
@@ -30,8 +30,6 @@ from blockyard.node.interface.mapping import MapKind
 from blockyard.node.interface.operations import Progress, untold
 
 MAX_FINDINGS: Final = 100
-_YIELD_BYTES: Final = 64 * 1024
-"""L2 tables are read so many bytes long between two turns of the loop: under 1 ms."""
 _ENTRIES: Final = MIB // 8
 """Entries of an L1 table looked at in one step: 1 MiB of them."""
 _ZERO_TABLE: Final = bytes(2 * MIB)
@@ -62,11 +60,22 @@ def note(report: CheckReport, text: str) -> None:
         report.findings.append(text)
 
 
+Look = Callable[[Entries], Awaitable[None]]
+
+
 class References:
     """The references of one image. Its metadata must be on disk (settled)."""
 
-    def __init__(self, image: Image, with_refcounts: bool = True, progress: Progress = untold) -> None:
+    def __init__(
+        self,
+        image: Image,
+        with_refcounts: bool = True,
+        progress: Progress = untold,
+        look: Look | None = None,
+    ) -> None:
+        """`look` sees the active L2 tables as they go by, once."""
         self._image = image
+        self._look = look
         self._progress = progress
         self._with_refcounts = with_refcounts
         self._bits = image.geometry.cluster_bits
@@ -94,6 +103,7 @@ class References:
         async for clusters, times in self._tables(roots, report):
             add(counts, 0, clusters, times)
             few.add(clusters, times)
+        self._look = None
         yield 0, counts
         if few.is_complete:
             for part in self._parts(few):
@@ -282,26 +292,23 @@ class References:
     async def _referred(
         self, offsets: list[int], weights: dict[int, int], report: CheckReport, *, is_active: bool = False
     ) -> AsyncIterator[tuple[Clusters, int]]:
-        size, waiting = self._image.geometry.cluster_size, 0
-        for offset in offsets:
+        self._progress("references", self._done, self._expected)
+        async for batch in scan(self._image, np.array(offsets, np.uint64)):
+            times = np.array([weights[offset] for offset in batch.offsets.tolist()], np.int64)
+            self._done += int(times.sum())
             self._progress("references", self._done, self._expected)
-            self._done += weights[offset]
-            data = await self._image.read(offset, size)
-            waiting += max(size, 4096)
-            if waiting >= _YIELD_BYTES:
-                await asyncio.sleep(0)  # a large image must not hold up the loop
-                waiting = 0
-            if is_zero(data):
-                continue
-            words = tables.decode(data)
-            entries = words[:: self._image.geometry.entry_words]
             if is_active:
-                _measure(entries, self._bits, report)
-            yield self._valid(entries, words, offset, report), weights[offset]
+                _measure(batch, self._bits, report)
+                if self._look is not None:
+                    await self._look(batch)
+            sound = self._valid(batch, report)
+            for weight in np.unique(times).tolist():
+                chosen = sound.entries if (times == weight).all() else sound.entries[times[sound.owners] == weight]
+                yield referenced(chosen, self._bits), weight
 
-    def _valid(self, entries: tables.Table, words: tables.Table, offset: int, report: CheckReport) -> Clusters:
-        """The clusters of the file that an L2 table's sound entries refer to; the unsound are reported."""
-        image = self._image
+    def _valid(self, batch: Entries, report: CheckReport) -> Entries:
+        """The sound entries of L2 tables that refer to the file; the unsound are reported."""
+        image, entries = self._image, batch.entries
         packed = (entries & np.uint64(tables.COMPRESSED)) != 0
         places = entries & np.uint64(tables.OFFSET)
         faults = ~packed & (places != 0) & ~(self._aligned(places) if image.has_data_file else self._inside(places))
@@ -311,18 +318,21 @@ class References:
             packed & ((entries & np.uint64(tables.COPIED)) != 0)
         )
         if image.geometry.extended:
-            odd |= subclusters.faults(entries, words[1::2])
+            odd |= subclusters.faults(entries, batch.bitmaps)
         if image.has_data_file:
             odd |= packed
         elif packed.any():
             _, last = tables.compressed_clusters(entries[packed], self._bits)
             faults[packed] = last >= self.total
-        bad = int(faults.sum()) + int(odd.sum())
-        if bad:
-            report.corruptions += bad
-            at = int(np.flatnonzero(faults | odd)[0])
-            note(report, f"L2 table at {offset:#x}: entry {at} is {int(entries[at]):#018x}")
-        return np.zeros(0, np.int64) if image.has_data_file else referenced(entries[~faults], self._bits)
+        bad = faults | odd
+        if not bad.any() and not image.has_data_file:
+            return batch
+        report.corruptions += int(faults.sum()) + int(odd.sum())
+        _, firsts = np.unique(batch.owners[bad], return_index=True)
+        for at in np.flatnonzero(bad)[firsts[:MAX_FINDINGS]].tolist():
+            offset, entry = int(batch.offsets[batch.owners[at]]), int(entries[at])
+            note(report, f"L2 table at {offset:#x}: entry {int(batch.positions[at])} is {entry:#018x}")
+        return batch.only(~faults if not image.has_data_file else np.zeros(len(entries), np.bool_))
 
     async def _bitmaps(self, report: CheckReport, fixed: list[Fixed]) -> list[tuple[Clusters, int]]:
         """Clusters of persistent bitmaps, while their autoclear bit says that they are valid."""
@@ -391,13 +401,15 @@ class Shared:
         return len(self.weights) > FEW // 8
 
 
-def _measure(entries: tables.Table, bits: int, report: CheckReport) -> None:
+def _measure(batch: Entries, bits: int, report: CheckReport) -> None:
     """QEMU's figures of allocation and fragmentation (inside one L2 table)."""
-    packed = (entries & np.uint64(tables.COMPRESSED)) != 0
-    places = (entries & np.uint64(tables.OFFSET)) >> np.uint64(bits)
+    packed = (batch.entries & np.uint64(tables.COMPRESSED)) != 0
+    places = (batch.entries & np.uint64(tables.OFFSET)) >> np.uint64(bits)
     used = packed | (places != 0)
-    report.allocated_clusters += int(used.sum())
-    report.compressed_clusters += int(packed.sum())
-    plain = places[used & ~packed].astype(np.int64)
-    report.fragmented_clusters += int(packed.sum())
-    report.fragmented_clusters += int((plain[1:] != plain[:-1] + 1).sum())
+    report.allocated_clusters += int(np.count_nonzero(used))
+    report.compressed_clusters += int(np.count_nonzero(packed))
+    chosen = used & ~packed
+    plain, owners = places[chosen].astype(np.int64), batch.owners[chosen]
+    report.fragmented_clusters += int(np.count_nonzero(packed))
+    breaks = (plain[1:] != plain[:-1] + 1) & (owners[1:] == owners[:-1])
+    report.fragmented_clusters += int(np.count_nonzero(breaks))

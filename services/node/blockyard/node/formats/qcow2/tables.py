@@ -14,6 +14,7 @@ from blockyard.node.formats.qcow2.limits import SECTOR
 
 Table = NDArray[np.uint64]
 
+ENTRY_BYTES: Final = 8
 COPIED: Final = 1 << 63
 """The refcount of what is pointed to is exactly 1: it may be written in place (spec, L1 and L2 entries)."""
 COMPRESSED: Final = 1 << 62
