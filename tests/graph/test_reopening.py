@@ -77,6 +77,14 @@ async def test_a_node_becomes_read_only_with_its_file_and_writable_again(ground:
     await ground.use("disk").write(0, b"again")
 
 
+async def test_a_list_that_names_a_node_twice_is_refused(ground: Yard):
+    await disk(ground)
+    both = [definition_of(ground, "disk", read_only=value) for value in (True, False)]
+    with pytest.raises(InvalidArgument, match="'disk' more than once"):
+        await reopen(ground, *both)
+    assert not ground.graph.get("disk").read_only
+
+
 async def test_a_writer_keeps_a_node_writable_and_is_named(ground: Yard):
     await disk(ground)
     ground.use("disk", user="guest")

@@ -14,7 +14,7 @@ Invariants
 
 from typing import TYPE_CHECKING
 
-from blockyard.base.errors import BlockError, GraphCycle, MissingOption, NodeInUse
+from blockyard.base.errors import BlockError, GraphCycle, InvalidArgument, MissingOption, NodeInUse
 from blockyard.node.graph import requests
 from blockyard.node.graph.actions import require_movable
 from blockyard.node.graph.chain import descends
@@ -62,6 +62,9 @@ class Reopen(Action):
     def _named(self, plan: Plan) -> "list[Node]":
         if not all(definition.node_name for definition in self._definitions):
             raise MissingOption("a definition", "node_name")
+        names = [definition.node_name for definition in self._definitions]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise InvalidArgument("definitions", "each node once", f"{twice!r} more than once")
         return [plan.get(definition.node_name) for definition in self._definitions]
 
     def _plan_steps(self, plan: Plan) -> None:
