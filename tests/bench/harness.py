@@ -73,6 +73,8 @@ WANTED: Final[dict[tuple[str, str], float]] = {
         for name, wanted in (("create", 1.0), ("check", 2.0), ("delete", 1.0))
         for spread in ("", "-scattered")
     },
+    ("luks-read-1m-4", "qemu-nbd"): 1.0,
+    ("luks-write-1m-4", "qemu-nbd"): 1.0,
 }
 """The ratios to reach, by case and peer; cases that are not here only inform."""
 
