@@ -204,19 +204,9 @@ def test_a_size_past_the_largest_offset_is_refused():
         validate.check_header(replace(GOOD, size=1 << 63), "x")
 
 
-@pytest.mark.parametrize(
-    ("changes", "name"),
-    [
-        ({"incompatible": header.DATA_FILE}, "external data file"),
-        ({"incompatible": header.EXTENDED_L2}, "extended L2 entries"),
-        ({"incompatible": 1 << 40}, "incompatible feature bit 40"),
-        ({"crypt_method": 2}, "LUKS"),
-        ({"crypt_method": 1}, "AES"),
-    ],
-)
-def test_features_that_we_lack_are_named(changes: dict[str, int], name: str):
-    with pytest.raises(UnsupportedFeature, match=name):
-        validate.check_features(header.HeaderCluster(replace(GOOD, **changes)), "x")
+def test_a_feature_that_we_lack_is_named_by_its_bit():
+    with pytest.raises(UnsupportedFeature, match="incompatible feature bit 40"):
+        validate.check_features(header.HeaderCluster(replace(GOOD, incompatible=1 << 40)), "x")
 
 
 def test_the_images_own_table_names_features_from_the_future():

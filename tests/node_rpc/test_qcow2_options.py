@@ -33,6 +33,7 @@ async def test_a_write_over_metadata_is_refused_marked_and_told(house: NodeHouse
     place = Surgeon(path).refcounts
     await house.client.nodes.open(qcow2(file("bad.qcow2"), node_name="bad"))
     call = house.watch.WatchNodes(node.WatchNodesRequest(node_names=["bad"]))
+    await call.read()  # what is there now: from here on it sees what happens
     with pytest.raises(ImageCorrupt, match="refcount block"):
         await house.client.data.write("bad", 0, b"x" * 4096)
     while (event := (await call.read()).event).kind != "corrupted":

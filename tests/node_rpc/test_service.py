@@ -37,7 +37,11 @@ async def test_drivers_are_listed_with_options_and_abilities(house: NodeHouse):
     drivers = {driver.name: driver for driver in await house.client.server.drivers()}
     assert {"file", "memory", "null", "qcow2", "raw"} <= set(drivers)
     found = drivers["qcow2"]
-    assert (found.kind, found.supports_backing, list(found.children)) == ("format", True, ["file", "backing"])
+    assert (found.kind, found.supports_backing, list(found.children)) == (
+        "format",
+        True,
+        ["file", "backing", "data-file"],
+    )
     assert {"creatable", "resizable", "checkable", "probes"} <= set(found.abilities)
     options = {option.name: option for option in found.options}
     assert (options["lazy_refcounts"].type, options["overlap_check"].default_value) == ("bool", "cached")
